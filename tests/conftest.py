@@ -1,0 +1,68 @@
+"""What the tests share: an application with a database of its own, and a real server."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+from servers import Server, running, serve_command
+from werkzeug.test import Client, TestResponse
+
+from todo_wsgi import Application, create_app
+
+
+class InProcessClient(Client):
+    """A client that reads each answer to its end and closes it, as servers do."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        return super().open(*args, buffered=True, **kwargs)
+
+
+def in_process(app: Application) -> Client:
+    """A client for `app`; wsgiref.validate watches both sides of every request."""
+    return InProcessClient(validator(app))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """The path of a database that is not there yet."""
+    return tmp_path / "todos.db"
+
+
+@pytest.fixture
+def app(database: Path) -> Iterator[Application]:
+    app = create_app(database)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def client(app: Application) -> Client:
+    return in_process(app)
+
+
+@pytest.fixture
+def stored(database: Path) -> Callable[[], list[str]]:
+    """Call it for the texts in the database file, oldest first, as another program reads them."""
+    return lambda: read_texts(database)
+
+
+def read_texts(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [text for (text,) in connection.execute("SELECT text FROM todos ORDER BY id")]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """serve.py, running for all tests that send it strange things; it has to survive them all."""
+    folder = tmp_path_factory.mktemp("server")
+    with running(serve_command("--port", "0"), folder) as server:
+        yield server
+    assert server.exit_status == 0
+    assert "Traceback" not in server.output
+    assert "ERROR" not in server.output

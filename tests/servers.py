@@ -1,0 +1,147 @@
+"""Real servers for the tests: start one, talk to it through a socket, stop it."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT = 20  # seconds; only a server that hangs takes so long
+
+
+class Server:
+    """A server in a process of its own, which listens on 127.0.0.1 at `port`."""
+
+    def __init__(self, command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._lines: list[str] = []
+        self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        port = self._port.get(timeout=TIMEOUT)
+        assert port, f"the server did not start: {self.output}"
+        self.port = port
+
+    def _read(self) -> None:
+        """Collect what the server prints, and find its port in it, until it ends."""
+        assert self.process.stdout
+        with self.process.stdout as lines:
+            for line in lines:
+                self._lines.append(line)
+                if found := re.search(r"\b127\.0\.0\.1:(\d+)", line):
+                    self._port.put(int(found[1]))
+        self._port.put(None)
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, on stdout and stderr."""
+        return "".join(self._lines)
+
+    @property
+    def exit_status(self) -> int:
+        """Its exit status, as soon as it has ended."""
+        return self.process.wait(TIMEOUT)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), TIMEOUT)
+
+    def send(self, request: bytes) -> bytes:
+        """Send bytes, and return all bytes that come back until the server closes."""
+        with self.connect() as connection:
+            return exchange(connection, request)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        status = self.exit_status
+        self._reader.join(TIMEOUT)
+        return status
+
+
+@contextmanager
+def running(
+    command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run a server that prints its address, in `folder`; stop it at the end if it still runs."""
+    server = Server(command, folder, environ or {})
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def serve_command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "serve.py"), *arguments]
+
+
+def get(path: str = "/", *headers: str) -> bytes:
+    """The bytes of a GET after which the server closes the connection."""
+    return request("GET", path, *headers)
+
+
+def post(body: bytes, *headers: str) -> bytes:
+    """The bytes of the POST that adds a todo."""
+    form = ("Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}")
+    return request("POST", "/", *form, *headers) + body
+
+
+def request(method: str, path: str, *headers: str) -> bytes:
+    lines = (f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers)
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+def exchange(connection: socket.socket, request: bytes) -> bytes:
+    """Send bytes, and return all bytes that come back until the server closes the connection.
+
+    A server that refuses a request may close without having read it all; then the rest cannot be
+    sent, or a reset follows the answer.
+    """
+    with suppress(ConnectionError):
+        connection.sendall(request)
+    return receive_all(connection)
+
+
+def receive_all(connection: socket.socket) -> bytes:
+    received = b""
+    with suppress(ConnectionError):
+        while data := connection.recv(65536):
+            received += data
+    return received
+
+
+def status_of(answer: bytes) -> int:
+    """The status of an answer's bytes."""
+    return int(answer.split()[1])
+
+
+def need(program: str) -> str:
+    """The path of a program; without it the test is skipped, but fails in CI."""
+    found = shutil.which(program)
+    if found:
+        return found
+    message = f"this test needs {program}: install it (on Debian: apt-get install {program})"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)

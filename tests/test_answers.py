@@ -1,0 +1,435 @@
+"""The answers of the contract: each status, and the headers that come with all of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from conftest import in_process
+from werkzeug.test import Client, TestResponse
+
+from todo_wsgi import Application, create_app, db, models
+
+FORM = "application/x-www-form-urlencoded"
+Stored = Callable[[], list[str]]
+
+
+def post(client: Client, body: bytes, **environ: object) -> TestResponse:
+    """Send a form's bytes as they are; `environ` replaces what the server says of them."""
+    return client.post("/", data=body, content_type=FORM, environ_overrides=environ)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("GET", "/?anything=%ff", 200),
+        ("GET", "/healthz", 200),
+        ("GET", "/style.css", 200),
+        ("GET", "/icon.svg", 200),
+        ("GET", "/nothing", 404),
+        ("GET", "/healthz/", 404),
+        ("POST", "/nothing", 404),
+        ("GET", "/../setup.cfg", 404),
+        ("GET", "/%2e%2e/setup.cfg", 404),
+        ("GET", "/style.css%00", 404),
+        ("GET", "/%00", 404),
+        ("GET", "/%zz", 404),
+        ("GET", "/%F0%9F%8D%9E", 404),
+        ("DELETE", "/", 405),
+        ("OPTIONS", "/", 405),
+        ("POST", "/healthz", 405),
+        ("POST", "/style.css", 405),
+    ],
+)
+def test_each_method_and_path_has_its_status(
+    client: Client, method: str, path: str, status: int
+) -> None:
+    assert client.open(path, method=method).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/\xff", "/\xed\xa0\x80", "/\xc3"])
+def test_a_path_that_is_not_utf_8_is_refused_with_400(client: Client, path: str) -> None:
+    answer = client.get("/", environ_overrides={"PATH_INFO": path})
+    assert answer.status_code == 400
+    assert "The address is not written in UTF-8." in answer.text
+
+
+@pytest.mark.parametrize(("path", "allow"), [("/", "GET, HEAD, POST"), ("/healthz", "GET, HEAD")])
+def test_405_names_the_methods_that_are_allowed(client: Client, path: str, allow: str) -> None:
+    answer = client.put(path)
+    assert answer.headers["Allow"] == allow
+    assert f"This address answers to {allow} only." in answer.text
+
+
+def test_an_empty_path_is_the_homepage(client: Client) -> None:
+    answer = client.get("/", environ_overrides={"PATH_INFO": "", "SCRIPT_NAME": "/x"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/style.css", "/nothing"])
+def test_head_is_get_without_the_body(client: Client, path: str) -> None:
+    get, head = client.get(path), client.head(path)
+    assert head.status_code == get.status_code
+    assert head.headers == get.headers
+    assert head.data == b""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("GET", "/healthz", 200),
+        ("GET", "/icon.svg", 200),
+        ("POST", "/", 415),
+        ("GET", "/nothing", 404),
+        ("DELETE", "/", 405),
+    ],
+)
+def test_every_answer_has_its_length_and_the_headers_that_protect(
+    client: Client, method: str, path: str, status: int
+) -> None:
+    answer = client.open(path, method=method)
+    assert answer.status_code == status
+    assert_is_complete(answer)
+
+
+def test_so_has_the_answer_to_a_form(client: Client) -> None:
+    for text, status in (("milk", 303), ("", 422)):
+        answer = client.post("/", data={"text": text})
+        assert answer.status_code == status
+        assert_is_complete(answer)
+
+
+def assert_is_complete(answer: TestResponse) -> None:
+    assert answer.headers["Content-Length"] == str(len(answer.data))
+    assert answer.headers["Cache-Control"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "same-origin"
+    assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    policy = answer.headers["Content-Security-Policy"].split("; ")
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy
+    assert "form-action 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "base-uri 'none'" in policy
+    assert not any("script" in rule or "unsafe" in rule for rule in policy)
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing"])
+def test_pages_are_html_in_utf_8_in_the_sites_own_look(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.text.startswith("<!doctype html>")
+    assert '<link rel="stylesheet" href="/style.css?v=' in answer.text
+
+
+def test_an_error_page_says_what_to_do(client: Client) -> None:
+    page = client.get("/nothing").text
+    assert "<h1>404 Not Found</h1>" in page
+    assert "Look for a slip in it" in page
+    assert '<a href="/">Go to the list</a>' in page
+
+
+# The style sheet and the icon
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("/style.css", "text/css; charset=utf-8"), ("/icon.svg", "image/svg+xml")],
+)
+def test_a_file_is_kept_by_the_browser_under_the_link_of_its_content(
+    client: Client, path: str, content_type: str
+) -> None:
+    answer = client.get(path)
+    assert answer.headers["Content-Type"] == content_type
+    assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    version = answer.headers["ETag"].strip('"')
+    assert f'href="{path}?v={version}"' in client.get("/").text
+
+
+@pytest.mark.parametrize("given", ["{}", "W/{}", '"other", {}'])
+def test_who_has_a_file_already_gets_304(client: Client, given: str) -> None:
+    etag = client.get("/style.css").headers["ETag"]
+    answer = client.get("/style.css", headers={"If-None-Match": given.format(etag)})
+    assert answer.status_code == 304
+    assert answer.headers["ETag"] == etag
+    assert answer.headers["Cache-Control"]
+    assert answer.data == b""
+
+
+@pytest.mark.parametrize("given", ['"other"', "", "x" * 9, '""'])
+def test_who_has_another_one_gets_it_anew(client: Client, given: str) -> None:
+    assert client.get("/style.css", headers={"If-None-Match": given}).status_code == 200
+    assert client.get("/", headers={"If-None-Match": given}).status_code == 200
+
+
+# Forms: what is read of a body, and what is refused
+
+
+@pytest.mark.parametrize(
+    "content_type", [FORM, "Application/X-WWW-Form-URLencoded ; charset=UTF-8"]
+)
+def test_a_form_is_read_by_its_content_type(
+    client: Client, stored: Stored, content_type: str
+) -> None:
+    assert client.post("/", data=b"text=milk", content_type=content_type).status_code == 303
+    assert stored() == ["milk"]
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "multipart/form-data; boundary=x"])
+def test_another_content_type_is_refused_with_415(
+    client: Client, stored: Stored, content_type: str
+) -> None:
+    assert client.post("/", data=b"text=milk", content_type=content_type).status_code == 415
+    assert stored() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"text=a+b%2Bc", "a b+c"),
+        (b"text=%C3%A9", "é"),
+        ("text=é".encode(), "é"),
+        (b"text=a=b", "a=b"),
+        (b"&&text=milk&&", "milk"),
+        (b"other=1&text=milk&empty=", "milk"),
+        (b"te%78t=milk", "milk"),
+    ],
+)
+def test_a_form_is_decoded(client: Client, stored: Stored, body: bytes, text: str) -> None:
+    assert post(client, body).status_code == 303
+    assert stored() == [text]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"text=\xff", "not written in UTF-8"),
+        (b"text=%ff", "not written in UTF-8"),
+        (b"%ff=milk", "not written in UTF-8"),
+        (b"text=%ED%A0%80", "not written in UTF-8"),  # a lone surrogate
+        (b"text=%zz", "&#x27;%zz&#x27; in it: write a percent sign as %25"),
+        (b"text=100%", "&#x27;%&#x27; in it"),
+        (b"text=milk&text=honey", "a field twice"),
+        (b"a=1&" * 101 + b"text=milk", "more than 100 fields"),
+        (b"&".join(b"%d=" % number for number in range(9000)), "more than 100 fields"),
+    ],
+)
+def test_a_form_that_cannot_be_decoded_is_refused_with_400(
+    client: Client, stored: Stored, body: bytes, detail: str
+) -> None:
+    answer = post(client, body)
+    assert answer.status_code == 400
+    assert detail in answer.text
+    assert stored() == []
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [
+        ("-1", 400),
+        ("+9", 400),
+        ("1_0", 400),
+        ("9.0", 400),
+        ("nine", 400),
+        ("٩", 400),
+        ("9, 9", 400),
+        ("9" * 5000, 400),
+        ("65537", 413),
+        ("9" * 30, 413),
+        ("100", 400),  # more than there is: cut short
+        ("", 411),
+    ],
+)
+def test_a_wrong_length_is_refused(
+    app: Application, stored: Stored, length: str, status: int
+) -> None:
+    # The validator itself refuses some of these, so this goes without it.
+    client = Client(app)
+    assert post(client, b"text=milk", CONTENT_LENGTH=length).status_code == status
+    assert stored() == []
+
+
+def test_a_body_of_64_kib_is_read_and_a_larger_one_refused(client: Client, stored: Stored) -> None:
+    fits = b"text=milk&other=" + b"x" * (64 * 1024 - 16)
+    assert post(client, fits).status_code == 303
+    answer = post(client, fits + b"x")
+    assert answer.status_code == 413
+    assert "Send less; nothing was changed." in answer.text
+    assert stored() == ["milk"]
+
+
+@pytest.mark.parametrize(("size", "status"), [(12, 303), (64 * 1024, 303), (64 * 1024 + 1, 413)])
+def test_a_body_without_a_length_is_read_to_its_end_if_the_server_marks_it(
+    client: Client, size: int, status: int
+) -> None:
+    environ = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    assert post(client, b"text=milk&x=".ljust(size, b"x"), **environ).status_code == status
+
+
+def test_a_connection_that_breaks_is_no_error_of_ours(client: Client, stored: Stored) -> None:
+    class Broken(BytesIO):
+        def read(self, _: int | None = -1) -> bytes:
+            raise ConnectionResetError
+
+    environ = {"wsgi.input": Broken(), "CONTENT_LENGTH": "9"}
+    assert post(client, b"", **environ).status_code == 400
+    assert stored() == []
+
+
+# Other sites
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 303),
+        ({"Sec-Fetch-Site": "same-origin"}, 303),
+        ({"Sec-Fetch-Site": "none"}, 303),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind.example"}, 303),
+        ({"Origin": "http://localhost"}, 303),
+        ({"Origin": "https://LOCALHOST"}, 303),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin, cross-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"}, 403),
+        ({"Origin": "http://localhost:8080"}, 403),
+        ({"Origin": "http://localhost.evil.example"}, 403),
+        ({"Origin": "http://localhost@evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
+        ({"Origin": "http://localhost", "Host": "evil.example"}, 403),
+        ({"Origin": "null", "Host": ""}, 403),
+    ],
+)
+def test_a_form_on_another_site_is_refused_with_403(
+    client: Client, stored: Stored, headers: dict[str, str], status: int
+) -> None:
+    answer = client.post("/", data={"text": "milk"}, headers=headers)
+    assert answer.status_code == status
+    assert stored() == (["milk"] if status == 303 else [])
+
+
+def test_a_link_on_another_site_is_followed(client: Client) -> None:
+    assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+
+
+# The database in trouble: 503, nothing lost, and back as soon as it is there again
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, database: Path) -> Iterator[Client]:
+    """A client of an application that waits for a lock for a moment only."""
+    monkeypatch.setattr(db, "BUSY_TIMEOUT", 0.01)
+    app = create_app(database)
+    yield in_process(app)
+    app.close()
+
+
+def assert_is_unavailable(answer: TestResponse) -> None:
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+    assert "cannot be reached at the moment" in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_503_while_another_program_holds_the_database(impatient: Client, database: Path) -> None:
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert_is_unavailable(impatient.post("/", data={"text": "milk"}))
+        assert impatient.get("/").status_code == 200
+        other.execute("ROLLBACK")
+    assert impatient.post("/", data={"text": "milk"}).status_code == 303
+
+
+def test_503_while_the_disk_is_full(client: Client, app: Application, stored: Stored) -> None:
+    connection = app.database.connection()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    added = 0
+    while (answer := client.post("/", data={"text": "x" * 500})).status_code == 303:
+        added += 1
+    assert_is_unavailable(answer)
+    assert stored() == ["x" * 500] * added
+    connection.execute("PRAGMA max_page_count = 1000000")
+    assert client.post("/", data={"text": "milk"}).status_code == 303
+
+
+def test_503_while_the_file_is_gone(client: Client, database: Path, stored: Stored) -> None:
+    client.post("/", data={"text": "milk"})
+    moved = database.rename(database.with_name("moved.db"))
+    for answer in (
+        client.get("/"),
+        client.post("/", data={"text": "lost?"}),
+        client.get("/healthz"),
+    ):
+        assert_is_unavailable(answer)
+    assert not database.exists()
+    assert client.get("/style.css").status_code == 200
+
+    moved.rename(database)
+    assert client.get("/healthz").text == "ok"
+    assert stored() == ["milk"]
+
+
+def test_503_while_another_file_is_in_its_place(
+    client: Client, database: Path, stored: Stored
+) -> None:
+    client.post("/", data={"text": "milk"})
+    moved = database.rename(database.with_name("moved.db"))
+    database.touch()
+    assert_is_unavailable(client.post("/", data={"text": "lost?"}))
+    assert database.read_bytes() == b""
+
+    moved.replace(database)
+    client.post("/", data={"text": "honey"})
+    assert stored() == ["milk", "honey"]
+
+
+def test_503_for_a_database_that_is_damaged(client: Client, database: Path) -> None:
+    database.write_bytes(b"no database" * 1000)
+    assert_is_unavailable(client.get("/"))
+    assert_is_unavailable(client.get("/healthz"))
+
+
+def test_503_for_a_database_whose_table_is_gone(client: Client, database: Path) -> None:
+    client.get("/")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("DROP TABLE todos")
+    assert_is_unavailable(client.get("/"))
+
+
+# A bug of ours
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [RuntimeError("secret"), sqlite3.ProgrammingError("secret")],
+)
+def test_500_for_a_bug_with_the_traceback_in_the_log_alone(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    bug: Exception,
+) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        raise bug
+
+    monkeypatch.setattr(models, "list_todos", fail)
+    answer = client.get("/")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+    assert caplog.records[-1].exc_info
+    assert "secret" in caplog.text
+
+
+def test_500_for_sql_that_is_wrong(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "list_todos", lambda connection: connection.execute("SELEKT"))
+    assert client.get("/").status_code == 500

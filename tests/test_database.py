@@ -1,0 +1,306 @@
+"""The database file: made, upgraded, shared, refused; and nothing in it is ever lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import in_process, read_texts
+from servers import ROOT, need
+from werkzeug.test import Client
+
+from todo_wsgi import Application, create_app, db
+from todo_wsgi.db import Database, DatabaseUnusable
+
+# The script that the project's ancestor, a tutorial, made its database with.
+TUTORIAL_SCRIPT = """
+    DROP TABLE IF EXISTS todos;
+    CREATE TABLE todos (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+        text TEXT NOT NULL
+    );
+    INSERT INTO todos (created_at, text) VALUES ('2020-01-01 00:00:00', 'from the tutorial');
+"""
+COLUMNS = ["id", "text", "created_at", "completed_at", "deleted_at"]
+
+
+def run_sql(database: Path, script: str) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(script)
+
+
+def read_row(database: Path, sql: str) -> tuple[object, ...]:
+    with closing(sqlite3.connect(database)) as connection:
+        row: tuple[object, ...] = connection.execute(sql).fetchone()
+        return row
+
+
+def read_schema(database: Path) -> tuple[object, list[str]]:
+    """The schema's version, and the names of the columns."""
+    with closing(sqlite3.connect(database)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        return version, [name for _, name, *_ in connection.execute("PRAGMA table_info(todos)")]
+
+
+def test_a_missing_file_is_made(database: Path) -> None:
+    create_app(database).close()
+    assert read_schema(database) == (1, COLUMNS)
+
+
+def test_an_empty_file_is_filled(database: Path) -> None:
+    database.touch()
+    create_app(database).close()
+    assert read_schema(database) == (1, COLUMNS)
+
+
+def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
+    database = tmp_path / "a b?mode=ro#c%20 é🍞.db"
+    in_process(create_app(database)).post("/", data={"text": "milk"})
+    assert read_texts(database) == ["milk"]
+
+
+def test_other_tables_in_the_file_are_left_alone(database: Path) -> None:
+    run_sql(database, "CREATE TABLE notes (text); INSERT INTO notes VALUES ('kept');")
+    create_app(database).close()
+    assert read_row(database, "SELECT text FROM notes") == ("kept",)
+    assert read_schema(database) == (1, COLUMNS)
+
+
+def test_todos_survive_restarts(database: Path) -> None:
+    for text in ("milk", "bread"):
+        app = create_app(database)
+        in_process(app).post("/", data={"text": text})
+        app.close()
+    assert read_texts(database) == ["milk", "bread"]
+
+
+def test_a_database_of_the_tutorial_is_upgraded_in_place(database: Path) -> None:
+    run_sql(database, TUTORIAL_SCRIPT)
+    inode = database.stat().st_ino
+    app = create_app(database)
+    in_process(app).post("/", data={"text": "new"})
+    app.close()
+    version, columns = read_schema(database)
+    assert version == 1
+    assert sorted(columns) == sorted(COLUMNS)
+    assert read_texts(database) == ["from the tutorial", "new"]
+    assert read_row(database, "SELECT created_at FROM todos") == ("2020-01-01 00:00:00",)
+    assert database.stat().st_ino == inode
+
+
+def test_the_tutorials_script_over_our_database_is_upgraded_too(database: Path) -> None:
+    create_app(database).close()  # leaves user_version at 1
+    run_sql(database, TUTORIAL_SCRIPT)
+    create_app(database).close()
+    assert sorted(read_schema(database)[1]) == sorted(COLUMNS)
+    assert read_texts(database) == ["from the tutorial"]
+
+
+def test_a_dump_read_back_is_opened(database: Path) -> None:
+    create_app(database).close()
+    run_sql(database, "PRAGMA user_version = 0")  # .dump leaves the version out
+    create_app(database).close()
+    assert read_schema(database) == (1, COLUMNS)
+
+
+def test_an_upgrade_that_fails_changes_nothing(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sql(database, TUTORIAL_SCRIPT)
+    before = database.read_bytes()
+    monkeypatch.setattr(db, "SCHEMA_VERSION", "1 AND no number")  # the last statement fails
+    monkeypatch.setattr(db, "_version", lambda _: "0")
+    with pytest.raises(DatabaseUnusable, match="syntax error"):
+        create_app(database)
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("PRAGMA user_version = 2", "made by a newer version of todo_wsgi.* Update todo_wsgi"),
+        ("CREATE TABLE todos (id, title)", r"other columns \(id, title\), so another program"),
+        ("CREATE VIEW todos AS SELECT 1 AS id, 2 AS text, 3 AS created_at", "cannot be opened"),
+    ],
+)
+def test_a_database_that_is_not_ours_is_refused_and_left_as_it_was(
+    database: Path, script: str, message: str
+) -> None:
+    run_sql(database, script)
+    before = database.read_bytes()
+    with pytest.raises(DatabaseUnusable, match=message):
+        create_app(database)
+    assert database.read_bytes() == before
+    assert os.listdir(database.parent) == [database.name]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"x",
+        b"Buy milk.\n",
+        b"\x00" * 4096,
+        b"\x89PNG\r\n" + bytes(range(256)) * 400,
+        b"SQLite format 3\x00",
+        b"SQLite format 3\x00" + b"\xff" * 4000,
+    ],
+)
+def test_a_file_that_is_no_database_is_refused_and_left_byte_for_byte(
+    database: Path, content: bytes
+) -> None:
+    database.write_bytes(content)
+    with pytest.raises(DatabaseUnusable, match=r"not a database|no database"):
+        create_app(database)
+    assert database.read_bytes() == content
+    assert os.listdir(database.parent) == [database.name]
+
+
+def test_connections_are_durable_and_safe(app: Application) -> None:
+    connection = app.database.connection()
+    pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+    values = [connection.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas]
+    assert values == ["wal", 2, 1, 5000]  # 2 is FULL
+
+
+def test_a_thread_keeps_its_connection_and_shares_it_with_no_other(app: Application) -> None:
+    assert app.database.connection() is app.database.connection()
+    with ThreadPoolExecutor() as executor:
+        other = executor.submit(app.database.connection).result()
+    assert other is not app.database.connection()
+
+
+def test_the_connections_of_ended_threads_are_closed(app: Application) -> None:
+    connections: list[sqlite3.Connection] = []
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: connections.append(app.database.connection()))
+        thread.start()
+        thread.join()
+    for connection in connections[:2]:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    connections[2].execute("SELECT 1")
+
+
+def test_all_connections_are_closed_at_the_end(database: Path) -> None:
+    app = create_app(database)
+    in_process(app).post("/", data={"text": "milk"})
+    assert len(os.listdir(database.parent)) == 3  # with the write-ahead log and its index
+    app.close()
+    assert os.listdir(database.parent) == [database.name]
+    assert read_texts(database) == ["milk"]
+
+
+def test_a_forgotten_application_closes_them_too(database: Path) -> None:
+    in_process(create_app(database)).get("/")
+    assert os.listdir(database.parent) == [database.name]
+
+
+def test_a_later_change_of_folder_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(tmp_path)
+    client = in_process(create_app("here.db"))
+    monkeypatch.chdir(other)
+    client.post("/", data={"text": "milk"})
+    assert read_texts(tmp_path / "here.db") == ["milk"]
+    assert os.listdir(other) == []
+
+
+def test_the_path_comes_from_the_environment_else_is_todos_db(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TODO_DB", raising=False)
+    assert create_app().database.path == tmp_path / "todos.db"
+    monkeypatch.setenv("TODO_DB", "elsewhere.db")
+    assert create_app().database.path == tmp_path / "elsewhere.db"
+    assert create_app("given.db").database.path == tmp_path / "given.db"
+
+
+def test_many_may_make_and_open_it_at_once(database: Path) -> None:
+    start = threading.Barrier(8)
+
+    def open_and_add(number: int) -> None:
+        start.wait()
+        own = Database(database)
+        with own.connection() as connection:
+            connection.execute("INSERT INTO todos (text) VALUES (?)", (str(number),))
+        own.close()
+
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(open_and_add, range(8)))
+    assert sorted(read_texts(database)) == list("01234567")
+
+
+def test_a_file_in_use_by_another_program_stays_in_its_mode_for_now(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sql(database, TUTORIAL_SCRIPT)
+    create_app(database).close()
+    run_sql(database, "PRAGMA journal_mode = DELETE")
+    monkeypatch.setattr(db, "BUSY_TIMEOUT", 0.01)
+    with closing(sqlite3.connect(database)) as reader:
+        rows = reader.execute("SELECT text FROM todos UNION SELECT 'z' UNION SELECT 'y'")
+        rows.fetchone()  # the reader has not finished, so it holds its lock
+        app = create_app(database)
+        assert read_row(database, "PRAGMA journal_mode") == ("delete",)
+        rows.close()
+    assert in_process(app).get("/healthz").status_code == 200
+    assert read_row(database, "PRAGMA journal_mode") == ("wal",)
+
+
+def test_another_error_than_busy_is_not_hidden(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("BEGIN")
+        with pytest.raises(sqlite3.OperationalError, match="within a transaction"):
+            db._use_wal(connection)
+
+
+# By hand, as in the tutorial: sqlite3 todos.db < init_db.sql
+
+
+@pytest.mark.parametrize(
+    "like_newer_versions", [[], ["-cmd", ".dbconfig dqs_ddl off", "-cmd", ".dbconfig dqs_dml off"]]
+)
+def test_the_script_starts_afresh_by_hand(
+    client: Client, database: Path, stored: Callable[[], list[str]], like_newer_versions: list[str]
+) -> None:
+    client.post("/", data={"text": "milk"})
+    with (ROOT / "init_db.sql").open("rb") as script:
+        subprocess.run(
+            [need("sqlite3"), "-bail", *like_newer_versions, database], stdin=script, check=True
+        )
+    assert read_schema(database) == (1, COLUMNS)
+    assert stored() == []
+    assert client.post("/", data={"text": "bread"}).status_code == 303
+    assert stored() == ["bread"]
+
+
+def test_a_row_of_the_command_line_is_on_the_next_page(client: Client, database: Path) -> None:
+    client.post("/", data={"text": "milk"})
+    insert = "INSERT INTO todos (text) VALUES ('by hand')"
+    subprocess.run([need("sqlite3"), database, insert], check=True)
+    assert "by hand" in client.get("/").text
+
+
+def test_a_program_that_is_missing_skips_a_test_but_fails_it_in_ci(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert need("python3") == shutil.which("python3")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="install it"):
+        need("no-such-program")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="install it"):
+        need("no-such-program")

@@ -1,0 +1,138 @@
+"""What a visitor does with the list: see it, and add to it."""
+
+from __future__ import annotations
+
+import html
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from werkzeug.test import Client
+
+Stored = Callable[[], list[str]]
+
+
+def shown(client: Client) -> list[str]:
+    """The texts on the homepage, from the top, as a browser shows them."""
+    page = client.get("/").text
+    return [html.unescape(item) for item in re.findall(r"<li [^>]*>(.*?)</li>", page, re.DOTALL)]
+
+
+def test_the_list_is_empty_at_first(client: Client) -> None:
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert "Nothing to do yet" in answer.text
+    assert shown(client) == []
+
+
+def test_the_form_has_its_field_its_label_and_its_button(client: Client) -> None:
+    page = client.get("/").text
+    assert '<label for="text">New todo</label>' in page
+    assert '<input id="text" name="text" value=""' in page
+    assert "<button>Add todo</button>" in page
+
+
+def test_adding_a_todo_stores_it_and_sends_the_browser_to_the_list(
+    client: Client, stored: Stored
+) -> None:
+    answer = client.post("/", data={"text": "milk"})
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == "/"
+    assert stored() == ["milk"]
+    assert shown(client) == ["milk"]
+
+
+def test_the_newest_todo_is_on_top(client: Client) -> None:
+    for text in ("milk", "bread", "honey"):
+        client.post("/", data={"text": text})
+    assert shown(client) == ["honey", "bread", "milk"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<b>bold</b>",
+        "</li><script>alert(1)</script>",
+        "it's \"quoted\" & 'quoted'",
+        "&lt; &amp;amp; &#39;",
+        "$name ${name} $$ 100 %s {0}",
+        "'; DROP TABLE todos; --",
+        "a+b=c&d=e;f 100% %41",
+        "🍞 👩‍👩‍👧‍👦 🏴‍☠️",
+        "قائمة שלום \u200fmixed",
+        "e\u0301 ne\u0308 a\u030a\u0323",
+        "\ufeffmark \u2028 separators \u200b \ue000 \U0010ffff",
+        "x" * 500,
+        "🍞" * 500,
+    ],
+)
+def test_any_text_comes_back_as_it_was_typed(client: Client, stored: Stored, text: str) -> None:
+    assert client.post("/", data={"text": text}).status_code == 303
+    assert stored() == [text]
+    assert shown(client) == [text]
+
+
+def test_white_space_around_a_text_is_trimmed(client: Client, stored: Stored) -> None:
+    client.post("/", data={"text": " \t\r\n\u00a0 milk  and honey \u3000\n"})
+    assert stored() == ["milk  and honey"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "Write what there is to do."),
+        (" \t\u3000\n", "Write what there is to do."),
+        ("x" * 501, "Shorten it to 500 characters: it has 501 at the moment."),
+        ("milk\nbread", "Remove the control characters"),
+        ("tab\there", "Remove the control characters"),
+        ("nul\0here", "Remove the control characters"),
+        ("c1 \x9b here", "Remove the control characters"),
+    ],
+)
+def test_a_bad_text_comes_back_with_the_reason(
+    client: Client, stored: Stored, text: str, problem: str
+) -> None:
+    client.post("/", data={"text": "bread"})
+    answer = client.post("/", data={"text": text})
+    assert answer.status_code == 422
+    assert f'<p id="problem" class="problem">{problem}' in answer.text
+    assert f'value="{text}" ' in answer.text
+    assert 'aria-invalid="true"' in answer.text
+    assert ">bread</li>" in answer.text
+    assert stored() == ["bread"]
+
+
+def test_what_was_typed_comes_back_escaped(client: Client) -> None:
+    answer = client.post("/", data={"text": '"><script>' + "x" * 500})
+    assert 'value="&quot;&gt;&lt;script&gt;xxx' in answer.text
+
+
+def test_a_form_without_the_field_is_an_empty_text(client: Client, stored: Stored) -> None:
+    assert client.post("/", data={"other": "milk"}).status_code == 422
+    assert stored() == []
+
+
+def test_a_row_put_in_by_hand_is_on_the_next_page(client: Client, database: Path) -> None:
+    client.post("/", data={"text": "milk"})
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO todos (text) VALUES ('by hand')")
+    assert shown(client) == ["by hand", "milk"]
+
+
+def test_rows_that_are_no_proper_text_are_shown_all_the_same(
+    client: Client, database: Path
+) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for value in ("x'6D696C6B'", "CAST(x'6DFF6B' AS TEXT)", "42", "char(0xD800)"):
+            connection.execute(f"INSERT INTO todos (text) VALUES ({value})")
+    assert shown(client) == ["\ufffd\ufffd\ufffd", "42", "m\ufffdk", "milk"]
+
+
+def test_a_deleted_todo_is_not_shown(client: Client, database: Path) -> None:
+    client.post("/", data={"text": "milk"})
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE todos SET deleted_at = CURRENT_TIMESTAMP")
+    assert shown(client) == []

@@ -1,0 +1,74 @@
+"""The application: the table of its routes, and the callable that a WSGI server calls.
+
+`Application.__call__` and `Application.respond` are the whole request cycle: a request comes in,
+a handler is found and called, a response goes out. Everything else is called from here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from todo_wsgi import handlers, pages
+from todo_wsgi.db import Database, is_unavailable
+from todo_wsgi.errors import CrossSiteRequest, HTTPError, ServiceUnavailable
+from todo_wsgi.request import SAFE_METHODS, Request
+from todo_wsgi.response import Response
+from todo_wsgi.routing import Route, match
+from todo_wsgi.static import ICON, STYLE
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+logger = logging.getLogger("todo_wsgi")
+
+ROUTES = [
+    Route("GET", "/", handlers.show_todos),
+    Route("POST", "/", handlers.create_todo),
+    Route("GET", "/healthz", handlers.check_health),
+    Route("GET", STYLE.path, handlers.send_style),
+    Route("GET", ICON.path, handlers.send_icon),
+]
+
+
+def create_app(path: str | os.PathLike[str] | None = None) -> Application:
+    """Make the application on the database file at `path`.
+
+    Without a path it is that of the environment variable TODO_DB, or else `todos.db` in the current
+    folder. A file that is not there is made. Raises DatabaseUnusable if that cannot be done, or if
+    what is there is no todo list.
+    """
+    return Application(Database(path or os.environ.get("TODO_DB") or "todos.db"))
+
+
+class Application:
+    """The WSGI application (PEP 3333): any WSGI server can call it, from any number of threads."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        """Answer one request: the server calls this for each."""
+        response = self.respond(Request(environ))
+        return response(environ, start_response)
+
+    def respond(self, request: Request) -> Response:
+        """Find the handler for the request, and return its response, or the page of its error."""
+        try:
+            handler = match(ROUTES, request.method, request.path)
+            if request.method not in SAFE_METHODS and request.is_from_another_site:
+                raise CrossSiteRequest
+            return handler(request, self.database)
+        except HTTPError as error:
+            return pages.error(error)
+        except Exception as error:
+            if is_unavailable(error):
+                logger.error("%s %r: %s", request.method, request.path, error)
+                return pages.error(ServiceUnavailable())
+            logger.exception("%s %r", request.method, request.path)
+            return pages.error(HTTPError())
+
+    def close(self) -> None:
+        """Close the database, when no request is running any more."""
+        self.database.close()

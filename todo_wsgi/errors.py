@@ -1,0 +1,94 @@
+"""The errors that become an answer.
+
+Whoever finds the fault raises one of these, however deep in the call it is; `Application.respond`
+turns it into a page, in one place. The detail is read by the visitor: it says what to do.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+
+class HTTPError(Exception):
+    """A request that cannot be answered as it wished.
+
+    `status` is the status of the answer (RFC 9110, 15), `detail` a text for the visitor, `headers`
+    (name, value) pairs that this status needs besides the usual ones.
+    """
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    detail = (
+        "Something went wrong on our side, and the server's log says what. Your list is as it was."
+    )
+
+    def __init__(
+        self, detail: str | None = None, *, headers: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        self.detail = detail or self.detail
+        self.headers = tuple(headers)
+        super().__init__(self.detail)
+
+
+class BadRequest(HTTPError):
+    """The request cannot be understood (RFC 9110, 15.5.1)."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class CrossSiteRequest(HTTPError):
+    """Another web site sent the visitor's browser here to change the list (RFC 9110, 15.5.4)."""
+
+    status = HTTPStatus.FORBIDDEN
+    detail = "Another web site sent this form, so nothing was changed. Use the form on the list."
+
+
+class NotFound(HTTPError):
+    """Nothing is at this path (RFC 9110, 15.5.5)."""
+
+    status = HTTPStatus.NOT_FOUND
+    detail = "There is nothing at this address. Look for a slip in it, or go to the list."
+
+
+class MethodNotAllowed(HTTPError):
+    """The path is there, but not for this method (RFC 9110, 15.5.6).
+
+    `allowed` are the methods that it has; they are named in the answer's `Allow`.
+    """
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        allow = ", ".join(sorted(allowed))
+        super().__init__(f"This address answers to {allow} only.", headers=[("Allow", allow)])
+
+
+class LengthRequired(HTTPError):
+    """The request does not say how long its body is (RFC 9110, 15.5.12)."""
+
+    status = HTTPStatus.LENGTH_REQUIRED
+    detail = "The request does not say how long it is. Send it with a Content-Length."
+
+
+class ContentTooLarge(HTTPError):
+    """The request's body is larger than we read (RFC 9110, 15.5.14)."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    detail = "That is more than this server reads at once. Send less; nothing was changed."
+
+
+class UnsupportedMediaType(HTTPError):
+    """The body is no form as HTML sends it (RFC 9110, 15.5.16)."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    detail = "Send the form as application/x-www-form-urlencoded."
+
+
+class ServiceUnavailable(HTTPError):
+    """The database cannot be used at the moment (RFC 9110, 15.6.4)."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    detail = (
+        "The list cannot be reached at the moment, and nothing was changed. Try again in a little."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(headers=[("Retry-After", "5")])  # seconds
