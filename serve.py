@@ -1,0 +1,129 @@
+"""Serve the todo list: `python serve.py --help` names the settings.
+
+Here the program starts: it reads the settings, makes the application and hands it to waitress,
+which calls it for every request. Go on reading in `todo_wsgi/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import socket
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from todo_wsgi import create_app
+from todo_wsgi.db import DatabaseUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class CannotServe(Exception):
+    """The server cannot start; the message says what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C, and return the exit status: 0, or 2 if it could not start.
+
+    `arguments` are those of the command line. What prevents the start is one line on stderr.
+    """
+    settings = parse_settings(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # else a line at each busy moment
+    try:
+        serve(settings)
+    except (CannotServe, DatabaseUnusable) as error:
+        print(f"serve.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse_settings(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the settings: a flag wins over its environment variable, and that over the default."""
+    parser = OneLineParser(prog="serve.py", description="Serve the todo list with waitress.")
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("HOST") or "127.0.0.1",
+        help="address to listen on, 0.0.0.0 for all (HOST; default 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--port",
+        type=port_number,
+        default=os.environ.get("PORT") or "8080",
+        help="port to listen on, 0 for any free one (PORT; default 8080)",
+    )
+    parser.add_argument(
+        "--db",
+        metavar="FILE",
+        help="database file, made if missing (TODO_DB; default todos.db in the current folder)",
+    )
+    parser.add_argument(
+        "--trusted-proxy",
+        metavar="ADDRESS",
+        default=os.environ.get("TRUSTED_PROXY"),
+        help="IP address of a proxy in front, to believe its X-Forwarded headers (TRUSTED_PROXY)",
+    )
+    return parser.parse_args(arguments)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line; --help has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and the message."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def port_number(text: str) -> int:
+    """Return the port that `text` names; argparse makes a message of the error."""
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
+    return int(text)
+
+
+def serve(settings: argparse.Namespace) -> None:
+    """Make the application and serve it. Raises CannotServe or DatabaseUnusable at the start."""
+    try:
+        from todo_wsgi import server
+    except ModuleNotFoundError as error:
+        raise CannotServe(
+            f"waitress is not installed. Run: {sys.executable} -m pip install waitress"
+        ) from error
+    with listen(settings.host, settings.port) as listener:
+        app = create_app(settings.db)
+        message = f"Serving {app.database.path} on {address_of(listener)} (Ctrl-C stops)"
+        server.serve(
+            app,
+            listener,
+            trusted_proxy=settings.trusted_proxy,
+            started=lambda: print(message, flush=True),
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there. Raises CannotServe if the system does not allow it."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CannotServe(
+            f"cannot listen on {host}, port {port}: {reason}. "
+            "Stop the program that is there, or choose another with --host and --port."
+        ) from error
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the address for a browser on this machine."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

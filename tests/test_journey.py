@@ -1,0 +1,57 @@
+"""Read this test first: the journey of one todo, from a browser's bytes to the disk and back."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from servers import running, serve_command
+
+
+def test_the_journey_of_one_post(tmp_path: Path) -> None:
+    # Somebody starts the server in an empty folder, as `python serve.py` does, on any free port.
+    with running(serve_command("--port", "0"), tmp_path) as server:
+        # It says where it is. A browser that is sent there opens a connection: two machines, here
+        # the same one, can now send each other bytes.
+        assert f"http://127.0.0.1:{server.port}/" in server.output
+        browser = socket.create_connection(("127.0.0.1", server.port))
+
+        # Somebody types "milk & honey" and clicks "Add todo". The browser has no Python and no SQL;
+        # all it can do is to send text. The form's field is named "text", so this is the body ...
+        body = b"text=milk+%26+honey"
+        # ... and before it goes the head: what to do, where, and how long the body is.
+        browser.sendall(
+            b"POST / HTTP/1.1\r\n"
+            b"Host: 127.0.0.1\r\n"
+            b"Content-Type: application/x-www-form-urlencoded\r\n"
+            b"Content-Length: %d\r\n"
+            b"\r\n%b" % (len(body), body)
+        )
+
+        # waitress reads those bytes, makes an environ of them and calls the application. The router
+        # finds the handler, the handler reads the form and inserts a row. Then comes the answer.
+        answer = browser.recv(65536).decode()
+        head, _, rest = answer.partition("\r\n\r\n")
+        status, *headers = head.split("\r\n")
+
+        # It is no page. It says: done, now go there with a GET.
+        assert status == "HTTP/1.1 303 See Other"
+        assert "Location: /" in headers
+        assert rest == ""
+
+        # When the browser hears that, the todo is on the disk. Any program can read it there.
+        with closing(sqlite3.connect(tmp_path / "todos.db")) as connection:
+            [(number, text)] = connection.execute("SELECT id, text FROM todos")
+        assert (number, text) == (1, "milk & honey")
+
+        # So the browser goes there, by itself, and on the same connection.
+        browser.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        with closing(browser), browser.makefile(encoding="utf-8", newline="") as answer_to_get:
+            page = answer_to_get.read()
+
+        # Now there is a page, made of templates. In HTML "&" begins a name, so it is escaped.
+        assert page.startswith("HTTP/1.1 200 OK\r\n")
+        assert '<li id="todo-1" dir="auto">milk &amp; honey</li>' in page
+        # Reloading it is a GET again, which changes nothing: that is what the 303 was for.

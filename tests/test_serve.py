@@ -1,0 +1,207 @@
+"""serve.py: what it prints, how it starts, how it stops, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from conftest import read_texts
+from servers import ROOT, post, receive_all, running, serve_command, status_of
+
+import serve
+from todo_wsgi import create_app
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test in an empty folder, without the settings of who runs it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOST", "PORT", "TODO_DB", "TRUSTED_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_makes_the_database_serves_and_stops_at_a_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with running(serve_command("--port", "0"), tmp_path) as server:
+        assert server.output == (
+            f"Serving {tmp_path}/todos.db on http://127.0.0.1:{server.port}/ (Ctrl-C stops)\n"
+        )
+        assert status_of(server.send(post(b"text=milk"))) == 303
+        assert server.stop(number) == 0
+    assert "Traceback" not in server.output
+    assert os.listdir(tmp_path) == ["todos.db"]  # closed: its write-ahead log is merged into it
+    assert read_texts(tmp_path / "todos.db") == ["milk"]
+
+
+def test_requests_in_hand_are_finished_before_it_stops(tmp_path: Path) -> None:
+    body = b"text=in+hand"
+    head, _, _ = post(body, "Expect: 100-continue").partition(body)
+    with running(serve_command("--port", "0"), tmp_path) as server, ExitStack() as stack:
+        # More clients than waitress has threads, each halfway through a POST: the server has read
+        # the head, and says so with "100 Continue".
+        clients = [stack.enter_context(server.connect()) for _ in range(8)]
+        for client in clients:
+            client.sendall(head)
+            assert client.recv(100).startswith(b"HTTP/1.1 100 Continue")
+        # Nobody can write, so those that come to the database have to wait there.
+        lock = stack.enter_context(closing(sqlite3.connect("todos.db", isolation_level=None)))
+        lock.execute("BEGIN IMMEDIATE")
+        server.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            client.sendall(body)
+        lock.execute("ROLLBACK")
+        assert [status_of(receive_all(client)) for client in clients] == [303] * 8
+        assert server.wait() == 0
+    assert read_texts(tmp_path / "todos.db") == ["in hand"] * 8
+
+
+def test_a_client_that_never_finishes_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
+    impatient = "import serve, todo_wsgi.server as s; s.GRACE = 0.1; serve.main(['--port', '0'])"
+    environ = {"PYTHONPATH": str(ROOT)}
+    with running([sys.executable, "-c", impatient], tmp_path, environ) as server:
+        head, _, _ = post(b"text=never", "Expect: 100-continue").partition(b"text=")
+        with server.connect() as client:
+            client.sendall(head)
+            client.recv(100)
+            assert server.stop() == 0
+
+
+def test_settings_come_from_the_environment_and_flags_win(tmp_path: Path) -> None:
+    environ = {"HOST": "127.0.0.1", "PORT": "0", "TODO_DB": "environ.db"}
+    with running(serve_command(), tmp_path, environ):
+        assert (tmp_path / "environ.db").exists()
+    environ = {"HOST": "no such host", "PORT": "no port", "TODO_DB": "unused.db"}
+    flags = ("--host", "127.0.0.1", "--port", "0", "--db", "flag.db")
+    with running(serve_command(*flags), tmp_path, environ):
+        assert sorted(os.listdir(tmp_path)) == ["environ.db", "flag.db"]
+
+
+def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOST", "PORT"):
+        monkeypatch.setenv(name, "")
+    settings = serve.parse_settings([])
+    assert (settings.host, settings.port) == ("127.0.0.1", 8080)
+    assert (settings.db, settings.trusted_proxy) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:{}/"),
+        ("0.0.0.0", "http://127.0.0.1:{}/"),
+        ("::1", "http://[::1]:{}/"),
+        ("::", "http://[::1]:{}/"),
+    ],
+)
+def test_the_address_is_one_that_a_person_can_click(host: str, address: str) -> None:
+    with serve.listen(host, 0) as listener:
+        port = listener.getsockname()[1]
+        assert serve.address_of(listener) == address.format(port)
+
+
+# What goes wrong at the start: one line on stderr that says what to do, and exit status 2
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run serve.py so that it fails, and return the line that it says."""
+    try:
+        status = serve.main(["--port", "0", *arguments])
+    except SystemExit as exit_by_argparse:
+        status = int(exit_by_argparse.code or 0)
+    printed = capsys.readouterr()
+    assert status == 2
+    assert printed.out == ""
+    assert printed.err.startswith("serve.py: ")
+    assert printed.err.endswith("\n")
+    assert len(printed.err.splitlines()) == 1
+    return printed.err
+
+
+def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = fails(capsys, "--port", str(port))
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in line
+    assert "choose another with --host and --port" in line
+    assert not Path("todos.db").exists()
+
+
+@pytest.mark.parametrize("port", ["http", "-1", "65536", "8080.0", "٨", "9" * 5000, ""])
+def test_a_port_that_is_no_port(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    line = fails(capsys, "--port", port)
+    assert f"argument --port: '{port}' is no port: give a number from 0 to 65535" in line
+
+
+@pytest.mark.parametrize("host", ["no such host", "256.0.0.1", "192.0.2.1", "a" * 70, "a..b"])
+def test_a_host_that_is_not_ours(capsys: pytest.CaptureFixture[str], host: str) -> None:
+    assert f"cannot listen on {host}, port 0" in fails(capsys, "--host", host)
+
+
+def test_a_flag_that_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unrecognized arguments: --prot" in fails(capsys, "--prot")
+
+
+def test_a_folder_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    line = fails(capsys, "--db", "missing/todos.db")
+    assert "There is no folder" in line
+    assert "Make it, or choose another file." in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is where even root cannot make a file")
+def test_a_folder_where_nothing_can_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    line = fails(capsys, "--db", "/proc/todos.db")
+    assert "The database /proc/todos.db cannot be opened: unable to open database file." in line
+
+
+@pytest.mark.parametrize("place", ["folder", "file"])
+def test_what_is_not_writable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    folder = Path("folder").absolute()
+    folder.mkdir()
+    database = folder / "todos.db"
+    create_app(database).close()
+    forbidden = folder if place == "folder" else database
+    # root may write everywhere, so whoever runs this is told here what others would be.
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != forbidden)
+    line = fails(capsys, "--db", str(database))
+    assert f"{forbidden} is not writable. Allow it, or choose another file." in line
+
+
+def test_a_file_that_is_no_database(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("list.txt").write_text("Buy milk.\n" * 100)
+    assert "file is not a database" in fails(capsys, "--db", "list.txt")
+    assert Path("list.txt").read_text() == "Buy milk.\n" * 100
+
+
+def test_a_database_that_is_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unable to open database file" in fails(capsys, "--db", ".")
+
+
+def test_waitress_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "todo_wsgi.server", raising=False)
+    monkeypatch.delattr("todo_wsgi.server", raising=False)
+    monkeypatch.setitem(sys.modules, "waitress", None)
+    line = fails(capsys)
+    assert f"waitress is not installed. Run: {sys.executable} -m pip install waitress" in line
+
+
+def test_it_says_so_in_a_python_that_has_nothing_installed() -> None:
+    # -S leaves out the folder of what is installed; -I what the environment says of it.
+    bare = subprocess.run(
+        [sys.executable, "-S", ROOT / "serve.py", "--port", "0"], capture_output=True, text=True
+    )
+    assert bare.returncode == 2
+    assert bare.stderr.startswith("serve.py: waitress is not installed.")
+    assert len(bare.stderr.splitlines()) == 1

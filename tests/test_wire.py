@@ -1,0 +1,281 @@
+"""What a client can do to the real server through a socket: anything. It has to live with it.
+
+All tests share one server, and `server` in conftest.py looks at the end whether it stopped well and
+printed no error.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+from servers import Server, get, post, receive_all, request, status_of
+
+FORM = "Content-Type: application/x-www-form-urlencoded"
+CHUNKED = ("POST", "/", FORM, "Transfer-Encoding: chunked")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_lost(server: Server, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Store a todo before each test, and find it after it: the server lives and kept it."""
+    keepsake = f"kept-{hash(request.node.nodeid):x}"
+    assert status_of(server.send(post(f"text={keepsake}".encode()))) == 303
+    yield
+    page = server.send(get())
+    assert status_of(page) == 200
+    assert keepsake in page.decode()
+
+
+def is_listed(server: Server, text: str) -> bool:
+    return f">{text}</li>" in server.send(get()).decode()
+
+
+def test_the_answer_is_whole_and_names_no_server(server: Server) -> None:
+    head, _, body = server.send(get()).partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert b"chunked" not in head
+    assert b"Server:" not in head
+    assert b"Via:" not in head
+
+
+def test_a_connection_serves_many_requests(server: Server) -> None:
+    first = get("/healthz").replace(b"Connection: close\r\n", b"")
+    answers = server.send(first + first + get("/healthz"))
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_http_1_0_is_answered(server: Server) -> None:
+    assert server.send(b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [
+        ("", 400),
+        ("nine", 400),
+        ("-9", 400),
+        ("+9", 400),
+        ("9.0", 400),
+        ("0x9", 400),
+        ("9, 9", 400),
+        ("9" * 5000, 400),
+        ("9" * 30, 413),
+        ("2097152", 413),
+        ("65537", None),
+        ("10", None),
+        ("8", 303),  # the ninth byte is the start of another request, and a bad one
+    ],
+)
+def test_a_wrong_content_length(server: Server, length: str, status: int | None) -> None:
+    wrong = request("POST", "/", FORM, f"Content-Length: {length}")
+    with server.connect() as connection:
+        connection.sendall(wrong + b"text=cut.")
+        connection.shutdown(socket.SHUT_WR)
+        answer = receive_all(connection)
+    # Where more is announced than comes, there is nobody left to answer.
+    assert (status_of(answer) if answer else None) == status
+    assert not is_listed(server, "cut.")
+
+
+def test_two_content_lengths(server: Server) -> None:
+    assert status_of(server.send(post(b"text=twice", "Content-Length: 10"))) == 400
+    assert not is_listed(server, "twice")
+
+
+def test_a_missing_content_length_is_a_form_without_fields(server: Server) -> None:
+    assert status_of(server.send(request("POST", "/", FORM))) == 422
+
+
+def test_a_body_that_is_larger_than_we_read_gets_our_page(server: Server) -> None:
+    answer = server.send(post(b"text=" + b"x" * 100_000))
+    assert status_of(answer) == 413
+    assert b"Send less; nothing was changed." in answer
+
+
+@pytest.mark.parametrize(
+    ("chunks", "status"),
+    [
+        (b"5\r\ntext=\r\n4\r\nmilk\r\n0\r\n\r\n", 303),
+        (b"9;note=x\r\ntext=milk\r\n0\r\nTrailer: x\r\n\r\n", 303),
+        (b"0\r\n\r\n", 422),
+        (b"zz\r\ntext=milk\r\n0\r\n\r\n", 400),
+        (b"-9\r\ntext=milk\r\n0\r\n\r\n", 400),
+        (b"9\r\ntext=milk0\r\n\r\n", 400),
+        (b"%X\r\n%b\r\n0\r\n\r\n" % (100_000, b"text=".ljust(100_000, b"x")), 413),
+        (b"%X\r\n%b\r\n0\r\n\r\n" % (3_000_000, b"text=".ljust(3_000_000, b"x")), 413),
+    ],
+)
+def test_chunked_bodies(server: Server, chunks: bytes, status: int) -> None:
+    assert status_of(server.send(request(*CHUNKED) + chunks)) == status
+
+
+def test_another_transfer_encoding_is_not_implemented(server: Server) -> None:
+    assert status_of(server.send(request("POST", "/", FORM, "Transfer-Encoding: gzip"))) == 501
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"text=\xff\xfe", 400),
+        (b"text=%ff", 400),
+        (b"text=%ED%A0%80", 400),
+        (b"text=%zz", 400),
+        (b"text=a%00b", 422),
+        (b"text=%0D%0ASet-Cookie:+a=b", 303),
+        (b"text=1&text=2", 400),
+        (b"text", 422),
+        (b"", 422),
+        (b"&" * 60_000, 400),
+        (b"a=b&" * 15_000, 400),
+        (b"text=" + b"%F0%9F%8D%9E" * 500, 303),
+    ],
+)
+def test_strange_forms(server: Server, body: bytes, status: int) -> None:
+    assert status_of(server.send(post(body))) == status
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("//", 200),
+        ("//evil.example", 404),
+        ("/..", 404),
+        ("/../../etc/passwd", 404),
+        ("/%2e%2e/", 404),
+        ("/%2e%2e%2fsetup.cfg", 404),
+        ("/%00", 404),
+        ("/%zz", 404),
+        ("/%", 404),
+        ("/%ff", 400),
+        ("/\xff", 400),
+        ("/\\", 404),
+        ("/?%00%ff&&&=", 200),
+        ("/#", 200),
+        ("*", 404),
+        ("http://evil.example/", 200),
+        ("http://evil.example", 200),
+        ("http://[", 400),
+        ("http://[evil]/", 400),
+        ("evil.example:443", 404),
+        ("/" + "x" * 15_000, 404),
+        ("/" + "x" * 17_000, 431),
+        ("/two words", 400),
+    ],
+)
+def test_strange_addresses(server: Server, path: str, status: int) -> None:
+    answer = server.send(get(path))
+    assert status_of(answer) == status
+    assert b"evil.example" not in answer
+
+
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [
+        ("HEAD", 200),
+        ("OPTIONS", 405),
+        ("TRACE", 405),
+        ("CONNECT", 405),
+        ("BREW", 405),
+        ("PROPFIND", 405),
+        ("M-SEARCH", 405),
+        ("get", 400),
+        ("X" * 17_000, 431),
+        ("\x16\x03\x01", 400),  # TLS
+    ],
+)
+def test_strange_methods(server: Server, method: str, status: int) -> None:
+    assert status_of(server.send(request(method, "/"))) == status
+
+
+def test_head_sends_the_head_alone(server: Server) -> None:
+    head, _, body = server.send(request("HEAD", "/")).partition(b"\r\n\r\n")
+    full_head, _, _ = server.send(get()).partition(b"\r\n\r\n")
+    assert body == b""
+    assert [line for line in head.split(b"\r\n") if b"Content-Length" in line] == [
+        line for line in full_head.split(b"\r\n") if b"Content-Length" in line
+    ]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Host: evil.example",
+        "X-Forwarded-Host: evil.example",
+        "X-Forwarded-Proto: javascript",
+        "Forwarded: host=evil.example",
+        "Referer: http://evil.example/",
+        "Origin: http://evil.example",
+        'If-None-Match: "x", evil.example',
+        "Cookie: evil.example",
+    ],
+)
+def test_no_header_of_the_request_is_believed_or_repeated(server: Server, header: str) -> None:
+    # HTTP/1.0, so that there is one Host and not two.
+    answer = server.send(f"GET / HTTP/1.0\r\n{header}\r\n\r\n".encode())
+    assert status_of(answer) == 200
+    assert b"evil.example" not in answer
+
+
+def test_the_redirect_leads_to_this_site_whatever_the_host_says(server: Server) -> None:
+    body = b"text=milk"
+    head = f"POST / HTTP/1.0\r\nHost: evil.example\r\n{FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+    assert b"\r\nLocation: /\r\n" in server.send(head.encode() + body)
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("X-Nul: a\0b", 400),
+        ("X-Cr: a\rb", 400),
+        ("X-Lf: a\nb", 400),
+        ("no colon", 400),
+        (": no name", 400),
+        ("Sp ace: x", 400),
+        (" folded: x", 200),
+    ],
+)
+def test_malformed_headers(server: Server, header: str, status: int) -> None:
+    answer = server.send(f"GET / HTTP/1.0\r\nHost: localhost\r\n{header}\r\n\r\n".encode())
+    assert status_of(answer) == status
+
+
+def test_headers_that_are_too_long_or_too_many(server: Server) -> None:
+    assert status_of(server.send(get("/", "Cookie: " + "x" * 17_000))) == 431
+    assert status_of(server.send(get("/", *["X: y"] * 5_000))) == 431
+
+
+def test_another_site_is_refused(server: Server) -> None:
+    answer = server.send(post(b"text=forged", "Sec-Fetch-Site: cross-site"))
+    assert status_of(answer) == 403
+    assert not is_listed(server, "forged")
+
+
+def test_bytes_that_are_no_http(server: Server) -> None:
+    assert status_of(server.send(b"\x00\xff\r\n\r\n")) == 400
+    with server.connect() as connection:
+        connection.sendall(b"\r\n\r\n\r\n")
+    with server.connect() as connection:
+        connection.sendall(b"GET")
+
+
+def test_clients_that_hang_up_in_the_middle(server: Server) -> None:
+    for sent in (b"", b"POST", post(b"text=half")[:-2], post(b"text=hung+up")):
+        connection = server.connect()
+        connection.sendall(sent)
+        # With a linger time of 0, close() sends a reset instead of a farewell.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    assert not is_listed(server, "ha")
+
+
+def test_slow_clients_shut_nobody_out(server: Server) -> None:
+    slow = [server.connect() for _ in range(300)]
+    try:
+        for connection in slow:
+            connection.sendall(b"POST / HTTP/1.1\r\nContent-Le")
+        assert status_of(server.send(get())) == 200
+    finally:
+        for connection in slow:
+            connection.close()
