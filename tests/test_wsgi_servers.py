@@ -1,0 +1,163 @@
+"""The same application under other servers, each really started, and behind nginx."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import read_texts
+from servers import ROOT, Server, exchange, get, need, post, running, serve_command, status_of
+
+BIN = Path(sys.executable).parent  # where pip puts the programs of what it installs
+POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="it does not exist on Windows")
+
+WSGIREF = """
+from wsgiref.simple_server import make_server
+from todo_wsgi import app
+with make_server("127.0.0.1", 0, app) as server:
+    print(f"127.0.0.1:{server.server_port}", flush=True)
+    server.serve_forever()
+"""
+CHEROOT = """
+from cheroot.wsgi import Server
+from todo_wsgi import app
+server = Server(("127.0.0.1", 0), app)
+server.prepare()
+print("127.0.0.1:%d" % server.bind_addr[1], flush=True)
+server.serve()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(
+            [BIN / "waitress-serve", "--listen=127.0.0.1:0", "todo_wsgi:app"], id="waitress"
+        ),
+        pytest.param(
+            [BIN / "waitress-serve", "--listen=127.0.0.1:0", "--call", "todo_wsgi:create_app"],
+            id="waitress-call",
+        ),
+        pytest.param([sys.executable, "-c", WSGIREF], id="wsgiref"),
+        pytest.param([sys.executable, "-c", CHEROOT], id="cheroot"),
+        pytest.param(
+            [BIN / "gunicorn", "--bind=127.0.0.1:0", "--workers=4", "todo_wsgi:app"],
+            id="gunicorn",
+            marks=POSIX_ONLY,
+        ),
+        pytest.param(
+            [BIN / "gunicorn", "--bind=127.0.0.1:0", "--preload", "--threads=4", "todo_wsgi:app"],
+            id="gunicorn-preload",
+            marks=POSIX_ONLY,
+        ),
+        pytest.param(
+            [
+                BIN / "uwsgi",
+                "--http-socket=127.0.0.1:0",
+                "--module=todo_wsgi:create_app()",
+                "--master",
+                "--processes=2",
+                "--enable-threads",
+                "--die-on-term",
+            ],
+            id="uwsgi",
+            marks=POSIX_ONLY,
+        ),
+    ],
+)
+def test_the_application_runs_under(command: list[str | Path], tmp_path: Path) -> None:
+    # The folder is empty, so that only what is installed can be found.
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    database = tmp_path / "todos.db"
+    with running([str(word) for word in command], folder, {"TODO_DB": str(database)}) as server:
+        assert_works(server)
+    assert "Traceback" not in server.output
+    assert read_texts(database) == ["milk & 🍞"]
+
+
+def assert_works(server: Server) -> None:
+    assert status_of(server.send(get())) == 200
+    answer = server.send(post("text=milk %26 🍞".encode(), "Sec-Fetch-Site: same-origin"))
+    assert status_of(answer) == 303
+    assert b"\r\nLocation: /\r\n" in answer
+    page = server.send(get())
+    assert status_of(page) == 200
+    assert ">milk &amp; 🍞</li>" in page.decode()
+    assert status_of(server.send(post(b"text="))) == 422
+    assert status_of(server.send(get("/style.css"))) == 200
+    assert status_of(server.send(get("/healthz"))) == 200
+
+
+def read_readme(pattern: str) -> str:
+    """The part of the README that matches: what it tells people to run is what is tested."""
+    match = re.search(pattern, (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert match
+    return match[0]
+
+
+def test_the_readmes_line_for_production(tmp_path: Path) -> None:
+    line = read_readme(r"waitress-serve --listen.*?todo_wsgi:app").replace("\\\n", " ")
+    words = line.replace("127.0.0.1:8080", "127.0.0.1:0").split()
+    command = [str(BIN / words[0]), *words[1:]]
+    with running(command, tmp_path, {"TODO_DB": str(tmp_path / "todos.db")}) as server:
+        assert_works(server)
+        assert b"\r\nServer:" not in server.send(get())
+        assert status_of(server.send(get("/", "Cookie: " + "x" * 17_000))) == 431
+
+
+NGINX = """
+daemon on; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/a; uwsgi_temp_path {folder}/b; scgi_temp_path {folder}/c;
+    {server}
+}}
+"""
+
+
+@pytest.fixture
+def nginx(tmp_path: Path) -> Iterator[int]:
+    """The port of nginx with the README's configuration, in front of serve.py."""
+    program = need("nginx")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with running(serve_command("--port", "0", "--trusted-proxy", "127.0.0.1"), tmp_path) as server:
+        block = read_readme(r"server \{\n.*?\n\}\n")
+        block = block.replace("listen 80;", f"listen 127.0.0.1:{port};")
+        block = block.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
+        config = tmp_path / "nginx.conf"
+        config.write_text(NGINX.format(folder=tmp_path, server=block))
+        nginx = [program, "-c", str(config), "-p", str(tmp_path), "-e", str(tmp_path / "error.log")]
+        subprocess.run(nginx, check=True)  # it returns when it listens
+        yield port
+        subprocess.run([*nginx, "-s", "quit"], check=True)
+
+
+def send(port: int, request: bytes, host: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        return exchange(connection, request.replace(b"Host: localhost", f"Host: {host}".encode()))
+
+
+def test_it_works_behind_nginx(nginx: int, tmp_path: Path) -> None:
+    host = f"todo.example:{nginx}"
+    assert status_of(send(nginx, get(), host)) == 200
+    # An older browser says where the page with the form came from: from nginx, as it knows it.
+    answer = send(nginx, post(b"text=milk", f"Origin: http://{host}"), host)
+    assert status_of(answer) == 303
+    assert b"\r\nLocation: /\r\n" in answer
+    assert b">milk</li>" in send(nginx, get(), host)
+
+    for header in ("Origin: http://evil.example", "Sec-Fetch-Site: cross-site"):
+        assert status_of(send(nginx, post(b"text=forged", header), host)) == 403
+    forged = ("X-Forwarded-Host: evil.example", "Origin: http://evil.example")
+    assert status_of(send(nginx, post(b"text=forged", *forged), host)) == 403
+    assert read_texts(tmp_path / "todos.db") == ["milk"]
