@@ -1,0 +1,15 @@
+"""Serve the page with an installed wheel: `check_wheel.py PATH_OF_WAITRESS_SERVE`."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from servers import running
+from test_wsgi_servers import assert_works
+
+with tempfile.TemporaryDirectory() as empty:
+    command = [sys.argv[1], "--listen=127.0.0.1:0", "todo_wsgi:app"]
+    with running(command, Path(empty)) as server:
+        assert_works(server)
+    assert [file.name for file in Path(empty).glob("*.db")] == ["todos.db"]
+print("The page is served, a todo is added, and todos.db is in the folder.")
