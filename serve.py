@@ -1,24 +1,22 @@
 """Serve the todo list: `python serve.py --help` names the settings.
 
 Here the program starts: it reads the settings, makes the application and hands it to waitress,
-which calls it for every request. Go on reading in `todo_wsgi/__init__.py`.
+which calls it for every request. What happens then begins in `todo_wsgi/application.py`.
 """
 
-from __future__ import annotations
-
 import argparse
+import errno
+import ipaddress
 import logging
 import os
 import re
 import socket
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
 from todo_wsgi import create_app
 from todo_wsgi.db import DatabaseUnusable
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class CannotServe(Exception):
@@ -28,7 +26,8 @@ class CannotServe(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C, and return the exit status: 0, or 2 if it could not start.
 
-    `arguments` are those of the command line. What prevents the start is one line on stderr.
+    `arguments` are those of the command line; SystemExit if they are wrong, or ask for help. What
+    prevents the start is one line on stderr.
     """
     settings = parse_settings(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -63,7 +62,8 @@ def parse_settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--trusted-proxy",
         metavar="ADDRESS",
-        default=os.environ.get("TRUSTED_PROXY"),
+        type=ip_address,
+        default=os.environ.get("TRUSTED_PROXY") or None,
         help="IP address of a proxy in front, to believe its X-Forwarded headers (TRUSTED_PROXY)",
     )
     return parser.parse_args(arguments)
@@ -80,8 +80,20 @@ class OneLineParser(argparse.ArgumentParser):
 def port_number(text: str) -> int:
     """Return the port that `text` names; argparse makes a message of the error."""
     if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a port: set --port or PORT to a number from 0 to 65535"
+        )
     return int(text)
+
+
+def ip_address(text: str) -> str:
+    """Return `text` if it is an IP address; argparse makes a message of the error."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an IP address: set --trusted-proxy or TRUSTED_PROXY to one"
+        ) from None
 
 
 def serve(settings: argparse.Namespace) -> None:
@@ -90,7 +102,7 @@ def serve(settings: argparse.Namespace) -> None:
         from todo_wsgi import server
     except ModuleNotFoundError as error:
         raise CannotServe(
-            f"waitress is not installed. Run: {sys.executable} -m pip install waitress"
+            f"{error.name} is not installed. Run: {sys.executable} -m pip install {error.name}"
         ) from error
     with listen(settings.host, settings.port) as listener:
         app = create_app(settings.db)
@@ -106,15 +118,16 @@ def serve(settings: argparse.Namespace) -> None:
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens there. Raises CannotServe if the system does not allow it."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            problem = "another program listens there. Stop it"
+        else:
+            problem = f"{getattr(error, 'strerror', None) or error}. Correct it"
         raise CannotServe(
-            f"cannot listen on {host}, port {port}: {reason}. "
-            "Stop the program that is there, or choose another with --host and --port."
+            f"cannot listen on {host!r}, port {port}: {problem}, "
+            "or choose another address with --host (HOST) and --port (PORT)."
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -63,6 +64,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     with running(serve_command("--port", "0"), folder) as server:
         yield server
-    assert server.exit_status == 0
+    assert server.exit_status == 0 or os.name != "posix"
     assert "Traceback" not in server.output
     assert "ERROR" not in server.output

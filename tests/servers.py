@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="Windows does not have this")
 TIMEOUT = 20  # seconds; only a server that hangs takes so long
 
 
@@ -138,7 +139,8 @@ def status_of(answer: bytes) -> int:
 
 def need(program: str) -> str:
     """The path of a program; without it the test is skipped, but fails in CI."""
-    found = shutil.which(program)
+    # Debian keeps nginx where only root looks for programs.
+    found = shutil.which(program, path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
     if found:
         return found
     message = f"this test needs {program}: install it (on Debian: apt-get install {program})"

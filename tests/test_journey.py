@@ -30,16 +30,20 @@ def test_the_journey_of_one_post(tmp_path: Path) -> None:
             b"\r\n%b" % (len(body), body)
         )
 
-        # waitress reads those bytes, makes an environ of them and calls the application. The router
-        # finds the handler, the handler reads the form and inserts a row. Then comes the answer.
-        answer = browser.recv(65536).decode()
-        head, _, rest = answer.partition("\r\n\r\n")
-        status, *headers = head.split("\r\n")
+        # waitress reads those bytes, makes an environ of them, and calls the application with it
+        # in one of its threads (application.py). The routes lead to the handler `create_todo`
+        # (routing.py, handlers.py), which reads the form from the body (request.py) and inserts a
+        # row (models.py, db.py). When that is done there is a response (response.py), and waitress
+        # sends it. Its head ends with an empty line.
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            received += browser.recv(1024)  # as much as has arrived by now
+        status, *headers = received.decode().split("\r\n")
 
-        # It is no page. It says: done, now go there with a GET.
+        # It is not a page. It says: done, now go there with a GET.
         assert status == "HTTP/1.1 303 See Other"
         assert "Location: /" in headers
-        assert rest == ""
+        assert "Content-Length: 0" in headers
 
         # When the browser hears that, the todo is on the disk. Any program can read it there.
         with closing(sqlite3.connect(tmp_path / "todos.db")) as connection:
@@ -51,7 +55,8 @@ def test_the_journey_of_one_post(tmp_path: Path) -> None:
         with closing(browser), browser.makefile(encoding="utf-8", newline="") as answer_to_get:
             page = answer_to_get.read()
 
-        # Now there is a page, made of templates. In HTML "&" begins a name, so it is escaped.
+        # Now there is a page, made of templates (pages.py, templating.py). In HTML "&" begins the
+        # name of a character, so there it is written as such a name: it is escaped.
         assert page.startswith("HTTP/1.1 200 OK\r\n")
         assert '<li id="todo-1" dir="auto">milk &amp; honey</li>' in page
         # Reloading it is a GET again, which changes nothing: that is what the 303 was for.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from servers import need
 
 import todo_wsgi
 from todo_wsgi.errors import MethodNotAllowed
@@ -30,30 +32,24 @@ def test_a_template_takes_safe_html_and_templates_as_they_are() -> None:
     ("source", "filled"),
     [
         ("", ""),
-        ("no hole", "no hole"),
+        ("no placeholder", "no placeholder"),
         ("$name", "1"),
-        ("${name}th and $name-$name.", "1th and 1-1."),
-        ("$$5 $$name $$$name", "$5 $name $1"),
+        ("$name$name-$name.", "11-1."),
+        ("$5 $ $$", "$5 $ $$"),
     ],
 )
-def test_a_template_has_holes_as_string_template_has_them(source: str, filled: str) -> None:
+def test_a_template_has_a_value_for_each_placeholder(source: str, filled: str) -> None:
     assert Template(source).render(name=1) == filled
 
 
-def test_a_hole_without_a_value_is_an_error() -> None:
+def test_a_placeholder_without_a_value_is_an_error() -> None:
     with pytest.raises(KeyError, match="text"):
         Template("$text").render(txt="milk")
 
 
-@pytest.mark.parametrize("source", ["$", "one\n5 $", "$ {name}", "${name", "$5"])
-def test_a_dollar_sign_that_is_no_hole_is_an_error(source: str) -> None:
-    with pytest.raises(ValueError, match=f"line {1 + source.count(chr(10))}: write"):
-        Template(source)
-
-
 @pytest.mark.parametrize("value", ["/\r\nSet-Cookie: a=b", "/\nx", "/\0", "/\x7f", "/☃"])
 def test_a_header_cannot_hold_what_would_begin_another(value: str) -> None:
-    with pytest.raises(ValueError, match="the header Location cannot hold"):
+    with pytest.raises(ValueError, match="the header Location cannot have"):
         Response("", headers=[("Location", value)])
 
 
@@ -82,3 +78,18 @@ def test_a_route_without_get_has_no_head() -> None:
 def test_the_package_has_no_other_attribute_made_on_demand() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'application_'"):
         _ = todo_wsgi.application_
+
+
+# Of the tests themselves
+
+
+def test_a_program_that_is_missing_skips_a_test_but_fails_it_in_ci(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert need("python3") == shutil.which("python3")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="install it"):
+        need("no-such-program")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="install it"):
+        need("no-such-program")

@@ -86,7 +86,7 @@ def test_settings_come_from_the_environment_and_flags_win(tmp_path: Path) -> Non
 
 
 def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HOST", "PORT"):
+    for name in ("HOST", "PORT", "TRUSTED_PROXY"):
         monkeypatch.setenv(name, "")
     settings = serve.parse_settings([])
     assert (settings.host, settings.port) == ("127.0.0.1", 8080)
@@ -130,20 +130,27 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = fails(capsys, "--port", str(port))
-    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in line
-    assert "choose another with --host and --port" in line
+    assert f"'127.0.0.1', port {port}: another program listens there. Stop it, or choose" in line
     assert not Path("todos.db").exists()
 
 
 @pytest.mark.parametrize("port", ["http", "-1", "65536", "8080.0", "٨", "9" * 5000, ""])
 def test_a_port_that_is_no_port(capsys: pytest.CaptureFixture[str], port: str) -> None:
     line = fails(capsys, "--port", port)
-    assert f"argument --port: '{port}' is no port: give a number from 0 to 65535" in line
+    assert f"'{port}' is not a port: set --port or PORT to a number from 0 to 65535" in line
 
 
-@pytest.mark.parametrize("host", ["no such host", "256.0.0.1", "192.0.2.1", "a" * 70, "a..b"])
+@pytest.mark.parametrize("host", ["no such host", "256.0.0.1", "192.0.2.1", "a" * 70, "a..b", ""])
 def test_a_host_that_is_not_ours(capsys: pytest.CaptureFixture[str], host: str) -> None:
-    assert f"cannot listen on {host}, port 0" in fails(capsys, "--host", host)
+    line = fails(capsys, "--host", host)
+    assert f"cannot listen on {host!r}, port 0: " in line
+    assert "Correct it, or choose another address with --host" in line
+
+
+@pytest.mark.parametrize("address", ["proxy", "*", "127.0.0.1, ::1", "127.0.0.1:80"])
+def test_a_proxy_that_is_not_an_address(capsys: pytest.CaptureFixture[str], address: str) -> None:
+    line = fails(capsys, "--trusted-proxy", address)
+    assert f"'{address}' is not an IP address: set --trusted-proxy or TRUSTED_PROXY" in line
 
 
 def test_a_flag_that_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +166,7 @@ def test_a_folder_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is where even root cannot make a file")
 def test_a_folder_where_nothing_can_be_made(capsys: pytest.CaptureFixture[str]) -> None:
     line = fails(capsys, "--db", "/proc/todos.db")
-    assert "The database /proc/todos.db cannot be opened: unable to open database file." in line
+    assert "The database /proc/todos.db cannot be used: unable to open database file." in line
 
 
 @pytest.mark.parametrize("place", ["folder", "file"])
@@ -184,7 +191,7 @@ def test_a_file_that_is_no_database(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_database_that_is_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "unable to open database file" in fails(capsys, "--db", ".")
+    assert "is a folder. Choose a file." in fails(capsys, "--db", ".")
 
 
 def test_waitress_is_missing(

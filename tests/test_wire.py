@@ -62,7 +62,7 @@ def test_http_1_0_is_answered(server: Server) -> None:
         ("9, 9", 400),
         ("9" * 5000, 400),
         ("9" * 30, 413),
-        ("2097152", 413),
+        ("262144", 413),
         ("65537", None),
         ("10", None),
         ("8", 303),  # the ninth byte is the start of another request, and a bad one
@@ -199,23 +199,12 @@ def test_head_sends_the_head_alone(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "header",
-    [
-        "Host: evil.example",
-        "X-Forwarded-Host: evil.example",
-        "X-Forwarded-Proto: javascript",
-        "Forwarded: host=evil.example",
-        "Referer: http://evil.example/",
-        "Origin: http://evil.example",
-        'If-None-Match: "x", evil.example',
-        "Cookie: evil.example",
-    ],
+    "header", ["X-Forwarded-Host: evil.example", "Forwarded: host=evil.example"]
 )
-def test_no_header_of_the_request_is_believed_or_repeated(server: Server, header: str) -> None:
-    # HTTP/1.0, so that there is one Host and not two.
-    answer = server.send(f"GET / HTTP/1.0\r\n{header}\r\n\r\n".encode())
-    assert status_of(answer) == 200
-    assert b"evil.example" not in answer
+def test_a_proxys_header_is_not_believed_from_anybody(server: Server, header: str) -> None:
+    forged = post(b"text=forged", "Origin: http://evil.example", header)
+    assert status_of(server.send(forged)) == 403
+    assert not is_listed(server, "forged")
 
 
 def test_the_redirect_leads_to_this_site_whatever_the_host_says(server: Server) -> None:

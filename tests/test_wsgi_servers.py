@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import read_texts
-from servers import ROOT, Server, exchange, get, need, post, running, serve_command, status_of
+from servers import (
+    POSIX_ONLY,
+    ROOT,
+    Server,
+    exchange,
+    get,
+    need,
+    post,
+    running,
+    serve_command,
+    status_of,
+)
+
+from todo_wsgi.static import STYLE
 
 BIN = Path(sys.executable).parent  # where pip puts the programs of what it installs
-POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="it does not exist on Windows")
 
 WSGIREF = """
 from wsgiref.simple_server import make_server
@@ -76,7 +88,9 @@ def test_the_application_runs_under(command: list[str | Path], tmp_path: Path) -
     folder = tmp_path / "empty"
     folder.mkdir()
     database = tmp_path / "todos.db"
-    with running([str(word) for word in command], folder, {"TODO_DB": str(database)}) as server:
+    with running(
+        [str(word) for word in command], folder, {"TODO_DB": str(database), "HOME": str(tmp_path)}
+    ) as server:
         assert_works(server)
     assert "Traceback" not in server.output
     assert read_texts(database) == ["milk & 🍞"]
@@ -91,7 +105,7 @@ def assert_works(server: Server) -> None:
     assert status_of(page) == 200
     assert ">milk &amp; 🍞</li>" in page.decode()
     assert status_of(server.send(post(b"text="))) == 422
-    assert status_of(server.send(get("/style.css"))) == 200
+    assert status_of(server.send(get(STYLE.path))) == 200
     assert status_of(server.send(get("/healthz"))) == 200
 
 
@@ -124,40 +138,56 @@ http {{
 """
 
 
-@pytest.fixture
-def nginx(tmp_path: Path) -> Iterator[int]:
-    """The port of nginx with the README's configuration, in front of serve.py."""
+@contextmanager
+def nginx_before(server: Server, folder: Path, *, without: str = "") -> Iterator[int]:
+    """Run nginx with the README's configuration, without the line `without`; gives its port."""
     program = need("nginx")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with running(serve_command("--port", "0", "--trusted-proxy", "127.0.0.1"), tmp_path) as server:
-        block = read_readme(r"server \{\n.*?\n\}\n")
-        block = block.replace("listen 80;", f"listen 127.0.0.1:{port};")
-        block = block.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
-        config = tmp_path / "nginx.conf"
-        config.write_text(NGINX.format(folder=tmp_path, server=block))
-        nginx = [program, "-c", str(config), "-p", str(tmp_path), "-e", str(tmp_path / "error.log")]
-        subprocess.run(nginx, check=True)  # it returns when it listens
-        yield port
-        subprocess.run([*nginx, "-s", "quit"], check=True)
+    block = read_readme(r"server \{\n.*?\n\}\n").replace(without, "")
+    block = block.replace("listen 80;", f"listen 127.0.0.1:{port};")
+    block = block.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, server=block))
+    nginx = [program, "-c", str(config), "-p", str(folder), "-e", str(folder / "error.log")]
+    subprocess.run(nginx, check=True)  # it returns when it listens
+    yield port
+    subprocess.run([*nginx, "-s", "quit"], check=True)
 
 
-def send(port: int, request: bytes, host: str) -> bytes:
+def send(port: int, request: bytes) -> int:
+    """Send bytes to nginx as if it were on port 80 of todo.example; return the status."""
     with socket.create_connection(("127.0.0.1", port), 20) as connection:
-        return exchange(connection, request.replace(b"Host: localhost", f"Host: {host}".encode()))
+        return status_of(exchange(connection, request.replace(b"localhost", b"todo.example")))
 
 
-def test_it_works_behind_nginx(nginx: int, tmp_path: Path) -> None:
-    host = f"todo.example:{nginx}"
-    assert status_of(send(nginx, get(), host)) == 200
-    # An older browser says where the page with the form came from: from nginx, as it knows it.
-    answer = send(nginx, post(b"text=milk", f"Origin: http://{host}"), host)
-    assert status_of(answer) == 303
-    assert b"\r\nLocation: /\r\n" in answer
-    assert b">milk</li>" in send(nginx, get(), host)
+# An older browser, or one on plain HTTP, says only where the page with the form came from.
+FROM_THE_PAGE = post(b"text=milk", "Origin: http://todo.example")
 
-    for header in ("Origin: http://evil.example", "Sec-Fetch-Site: cross-site"):
-        assert status_of(send(nginx, post(b"text=forged", header), host)) == 403
-    forged = ("X-Forwarded-Host: evil.example", "Origin: http://evil.example")
-    assert status_of(send(nginx, post(b"text=forged", *forged), host)) == 403
-    assert read_texts(tmp_path / "todos.db") == ["milk"]
+
+def test_it_works_behind_nginx(tmp_path: Path) -> None:
+    trusting = serve_command("--port", "0", "--trusted-proxy", "127.0.0.1")
+    with running(trusting, tmp_path) as server, nginx_before(server, tmp_path) as nginx:
+        assert send(nginx, get()) == 200
+        assert send(nginx, FROM_THE_PAGE) == 303
+        assert send(nginx, post(b"text=bread", "Sec-Fetch-Site: same-origin")) == 303
+        assert send(nginx, post(b"text=forged", "Origin: http://evil.example")) == 403
+        assert send(nginx, post(b"text=forged", "Sec-Fetch-Site: cross-site")) == 403
+        lie = ("X-Forwarded-Host: evil.example", "Origin: http://evil.example")
+        assert send(nginx, post(b"text=forged", *lie)) == 403
+    assert read_texts(tmp_path / "todos.db") == ["milk", "bread"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [(("--trusted-proxy", "127.0.0.1"), 303), ((), 403), (("--trusted-proxy", "::1"), 403)],
+)
+def test_a_proxy_that_replaces_host_has_to_be_trusted(
+    tmp_path: Path, flags: tuple[str, ...], status: int
+) -> None:
+    host_line = "proxy_set_header Host $http_host;\n"
+    with (
+        running(serve_command("--port", "0", *flags), tmp_path) as server,
+        nginx_before(server, tmp_path, without=host_line) as nginx,
+    ):
+        assert send(nginx, FROM_THE_PAGE) == status

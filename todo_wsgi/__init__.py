@@ -1,22 +1,22 @@
 """A todo list on the web: a hand-written WSGI application over sqlite3 and string templates.
 
-This is the way of one request; read the modules in this order:
+This is the way of one request. Read the modules in the order in which it meets them:
 
-    serve.py        reads the settings, makes the application, hands it to waitress
     application.py  the routes, and the callable that the server calls for each request
     request.py      what came in: the environ as method, path and form
     routing.py      method and path to a handler, or 404 or 405
     handlers.py     one function for each thing a visitor can do
     models.py       one function for each SQL statement
     db.py           connections to the database file; the schema (init_db.sql) and its upgrades
-    pages.py        values into templates/, and so into HTML
-    templating.py   templates with $holes, filled and escaped
+    pages.py        which template (templates/) is filled with which values
+    templating.py   templates with $placeholders, filled and escaped
+    response.py     what goes out: a finished response
     static.py       the style sheet and the icon (static/)
-    response.py     what goes out: a finished answer
-    errors.py       the errors that become an answer: 404, 405, 413 ...
-    resources.py    where templates/, static/ and init_db.sql lie
+    errors.py       the errors that become a response: 404, 405, 413 ...
+    resources.py    where templates/, static/ and init_db.sql are
+    server.py       waitress, how it is set up and stopped
 
-Imports go down this list, never up.
+Storage (models.py, db.py) knows nothing of HTTP, and templating.py nothing of storage.
 """
 
 from typing import Any

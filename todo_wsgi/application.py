@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from todo_wsgi import handlers, pages
 from todo_wsgi.db import Database, is_unavailable
-from todo_wsgi.errors import CrossSiteRequest, HTTPError, ServiceUnavailable
+from todo_wsgi.errors import Forbidden, HTTPError, InternalServerError, ServiceUnavailable
 from todo_wsgi.request import SAFE_METHODS, Request
 from todo_wsgi.response import Response
 from todo_wsgi.routing import Route, match
 from todo_wsgi.static import ICON, STYLE
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
 
 logger = logging.getLogger("todo_wsgi")
 
@@ -49,26 +46,29 @@ class Application:
         self.database = database
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        """Answer one request: the server calls this for each."""
+        """Answer one request: the server calls this for each (PEP 3333)."""
         response = self.respond(Request(environ))
         return response(environ, start_response)
 
     def respond(self, request: Request) -> Response:
-        """Find the handler for the request, and return its response, or the page of its error."""
+        """Return the response of the request's handler, or the page of the error that came up.
+
+        Nothing that a client sends, and no state of the database, makes this raise.
+        """
         try:
             handler = match(ROUTES, request.method, request.path)
             if request.method not in SAFE_METHODS and request.is_from_another_site:
-                raise CrossSiteRequest
+                raise Forbidden
             return handler(request, self.database)
         except HTTPError as error:
-            return pages.error(error)
+            return pages.error_page(error)
         except Exception as error:
             if is_unavailable(error):
                 logger.error("%s %r: %s", request.method, request.path, error)
-                return pages.error(ServiceUnavailable())
+                return pages.error_page(ServiceUnavailable())
             logger.exception("%s %r", request.method, request.path)
-            return pages.error(HTTPError())
+            return pages.error_page(InternalServerError())
 
     def close(self) -> None:
-        """Close the database, when no request is running any more."""
+        """Close the database. Call it when no request is running, and none will come."""
         self.database.close()

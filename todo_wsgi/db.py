@@ -4,12 +4,11 @@
 the application itself is in `models.py`.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import threading
 import weakref
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +31,7 @@ _OUR_MISTAKES = {
 
 
 class DatabaseUnusable(Exception):
-    """The file is gone, or cannot be a todo list of ours; the message says what to do."""
+    """The file is gone, or is not a todo list of ours; the message says what to do."""
 
 
 def is_unavailable(error: Exception) -> bool:
@@ -44,14 +43,14 @@ def is_unavailable(error: Exception) -> bool:
     code: int | None = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return False
-    return code & 0xFF not in _OUR_MISTAKES or "no such table" in str(error)
+    return code & 0xFF not in _OUR_MISTAKES or str(error) == "no such table: todos"
 
 
 class Database:
     """The database file at `path`, with a connection for each thread that asks for one.
 
     The file is made if it is missing, and upgraded if it is old. Raises DatabaseUnusable if it
-    cannot be made, read or written, or is no todo list of this version or an older one.
+    cannot be made, read or written, or is not a todo list of this version or an older one.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -60,41 +59,32 @@ class Database:
         self._lock = threading.Lock()
         # Closes them at the latest when the interpreter ends, whichever server runs it.
         self.close = weakref.finalize(self, _close_all, self._connections)
-        # Opened now, for its errors to show at start; and closed, because a server may fork after
-        # this (gunicorn --preload, uWSGI), and a connection must not pass into another process.
-        _check_place(self.path)
-        try:
-            _open(self.path, create=True).close()
-        except sqlite3.Error as error:
-            raise DatabaseUnusable(
-                f"The database {self.path} cannot be opened: {error}. "
-                "Mend it, or choose another file."
-            ) from error
-        self._file = self._identify()
+        _prepare(self.path)
+        self._identity = self._identify_file()
 
     def connection(self) -> sqlite3.Connection:
         """Return the calling thread's connection, opened when the thread first asks.
 
         Raises DatabaseUnusable while the file is not in its place: what one writes into a deleted
-        file is lost, and SQLite does not notice.
+        file is lost, and SQLite does not notice. Raises sqlite3.Error if it cannot be opened.
         """
-        if self._identify() != self._file:
+        if self._identify_file() != self._identity:
             raise DatabaseUnusable(f"Another file is at {self.path}. Restart the server to use it.")
         thread = threading.current_thread()
         connection = self._connections.get(thread)
         if connection is None:
-            connection = _open(self.path)
+            connection = _connect(self.path, "rw")
             with self._lock:
                 self._close_those_of_ended_threads()
                 self._connections[thread] = connection
         return connection
 
-    def _identify(self) -> tuple[int, int]:
-        """Return which file is at the path: its device and inode."""
+    def _identify_file(self) -> tuple[int, int]:
+        """Return which file is at the path, whatever it is called: its device and inode."""
         try:
             status = os.stat(self.path)
         except OSError as error:
-            raise DatabaseUnusable(f"The database has gone: {error}") from error
+            raise DatabaseUnusable(f"{self.path} is gone: {error.strerror}") from error
         return status.st_dev, status.st_ino
 
     def _close_those_of_ended_threads(self) -> None:
@@ -108,56 +98,59 @@ def _close_all(connections: dict[threading.Thread, sqlite3.Connection]) -> None:
         connections.popitem()[1].close()
 
 
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open the file; `mode` is "rw", or "rwc" to make it if it is missing."""
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT,
+        # Before an INSERT, UPDATE or DELETE, Python's module then sends BEGIN IMMEDIATE. A plain
+        # BEGIN fails without waiting if another connection writes between our reading and writing.
+        isolation_level="IMMEDIATE",
+        check_same_thread=False,  # each thread uses its own, but another one closes it
+    )
+    # Text put in by hand may not be UTF-8; it is shown with U+FFFD instead of failing the page.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")  # COMMIT returns when it is on the disk
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(path: Path) -> None:
+    """Make the file a database that we can use, or raise DatabaseUnusable with the reason.
+
+    The connection for it is closed again: a server may fork when the application is made (gunicorn
+    --preload, uWSGI), and a connection must not pass into another process.
+    """
+    _check_place(path)
+    try:
+        with closing(_connect(path, "rwc")) as connection:
+            _upgrade(connection, path)
+            _use_wal(connection)
+    except sqlite3.Error as error:
+        raise DatabaseUnusable(
+            f"The database {path} cannot be used: {error}. Put that right, or choose another file."
+        ) from error
+
+
 def _check_place(path: Path) -> None:
     """Raise DatabaseUnusable, with the cause by name, for a path where no database can be."""
     if not os.path.isdir(path.parent):
         raise DatabaseUnusable(
             f"There is no folder {path.parent}. Make it, or choose another file."
         )
+    if os.path.isdir(path):
+        raise DatabaseUnusable(f"{path} is a folder. Choose a file.")
     for place in (path.parent, path):
         if os.path.exists(place) and not os.access(place, os.W_OK):
             raise DatabaseUnusable(f"{place} is not writable. Allow it, or choose another file.")
     # SQLite would take a file of one byte for an empty one, and write over it.
     if os.path.exists(path) and os.path.getsize(path) == 1:
-        raise DatabaseUnusable(f"{path} is no database. Choose another file.")
-
-
-def _open(path: Path, *, create: bool = False) -> sqlite3.Connection:
-    """Open the file, bring its schema up to date, and return the connection."""
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode={'rwc' if create else 'rw'}",
-        uri=True,
-        timeout=BUSY_TIMEOUT,
-        # `with connection:` begins with BEGIN IMMEDIATE. A plain BEGIN would read first, and fail
-        # without waiting where another connection writes between its reading and its writing.
-        isolation_level="IMMEDIATE",
-        check_same_thread=False,  # each thread uses its own, but another one closes it
-    )
-    try:
-        # Text put in by hand may be no UTF-8; it is shown with U+FFFD instead of failing the page.
-        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
-        connection.execute("PRAGMA synchronous = FULL")  # COMMIT returns when it is on the disk
-        connection.execute("PRAGMA foreign_keys = ON")
-        if not _is_current(connection):
-            _upgrade(connection, path)
-        _use_wal(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _is_current(connection: sqlite3.Connection) -> bool:
-    return _version(connection) == SCHEMA_VERSION and _columns(connection) >= _COLUMNS
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _columns(connection: sqlite3.Connection) -> set[str]:
-    return {name for _, name, *_ in connection.execute("PRAGMA table_info(todos)")}
+        raise DatabaseUnusable(f"{path} is not a database. Choose another file.")
 
 
 def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
@@ -166,9 +159,12 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
     Several processes may start at once: all but the first find the work done. Raises
     DatabaseUnusable, and changes nothing, if the schema is newer or not known.
     """
+    version, columns = _read_schema(connection)
+    if version == SCHEMA_VERSION and columns >= _COLUMNS:
+        return
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        version, columns = _version(connection), _columns(connection)
+        version, columns = _read_schema(connection)
         if version > SCHEMA_VERSION:
             raise DatabaseUnusable(
                 f"{path} was made by a newer version of todo_wsgi (schema {version}, this one "
@@ -187,6 +183,12 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
+def _read_schema(connection: sqlite3.Connection) -> tuple[int, set[str]]:
+    """Return the schema's version, and the names of the columns of the table, if there is one."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return version, {name for _, name, *_ in connection.execute("PRAGMA table_info(todos)")}
+
+
 def _run_script(connection: sqlite3.Connection, script: str) -> None:
     """Run SQL statements within the open transaction, which `executescript` would commit first."""
     statement = ""
@@ -198,11 +200,13 @@ def _run_script(connection: sqlite3.Connection, script: str) -> None:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Have readers and the writer not wait for each other: https://www.sqlite.org/wal.html"""
+    """Let readers and a writer work without waiting for each other (https://sqlite.org/wal.html).
+
+    The file stays in this mode. Where others use it at this moment its mode cannot change; the one
+    it has is as safe, and the next start tries again.
+    """
     try:
         connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.OperationalError as error:
-        # Only where nobody else uses the file can its mode change. It is as safe in the old one,
-        # and the next connection tries again.
         if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
             raise

@@ -1,7 +1,7 @@
-"""The errors that become an answer.
+"""The errors that become a response.
 
 Whoever finds the fault raises one of these, however deep in the call it is; `Application.respond`
-turns it into a page, in one place. The detail is read by the visitor: it says what to do.
+makes a page of it, in one place. The detail is for the visitor: it says what to do.
 """
 
 from collections.abc import Iterable
@@ -9,16 +9,14 @@ from http import HTTPStatus
 
 
 class HTTPError(Exception):
-    """A request that cannot be answered as it wished.
+    """A request that cannot be answered as asked. Raise one of the subclasses.
 
-    `status` is the status of the answer (RFC 9110, 15), `detail` a text for the visitor, `headers`
+    `status` is the response's status (RFC 9110, 15), `detail` a text for the visitor, `headers`
     (name, value) pairs that this status needs besides the usual ones.
     """
 
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    detail = (
-        "Something went wrong on our side, and the server's log says what. Your list is as it was."
-    )
+    status: HTTPStatus
+    detail: str
 
     def __init__(
         self, detail: str | None = None, *, headers: Iterable[tuple[str, str]] = ()
@@ -34,8 +32,8 @@ class BadRequest(HTTPError):
     status = HTTPStatus.BAD_REQUEST
 
 
-class CrossSiteRequest(HTTPError):
-    """Another web site sent the visitor's browser here to change the list (RFC 9110, 15.5.4)."""
+class Forbidden(HTTPError):
+    """Another web site had the visitor's browser send this request (RFC 9110, 15.5.4)."""
 
     status = HTTPStatus.FORBIDDEN
     detail = "Another web site sent this form, so nothing was changed. Use the form on the list."
@@ -45,13 +43,13 @@ class NotFound(HTTPError):
     """Nothing is at this path (RFC 9110, 15.5.5)."""
 
     status = HTTPStatus.NOT_FOUND
-    detail = "There is nothing at this address. Look for a slip in it, or go to the list."
+    detail = "There is nothing at this address. Check it for a typo, or go to the list."
 
 
 class MethodNotAllowed(HTTPError):
     """The path is there, but not for this method (RFC 9110, 15.5.6).
 
-    `allowed` are the methods that it has; they are named in the answer's `Allow`.
+    `allowed` are the methods that it has; the response names them in `Allow`.
     """
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
@@ -76,10 +74,19 @@ class ContentTooLarge(HTTPError):
 
 
 class UnsupportedMediaType(HTTPError):
-    """The body is no form as HTML sends it (RFC 9110, 15.5.16)."""
+    """The body is not a form as HTML sends it (RFC 9110, 15.5.16)."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     detail = "Send the form as application/x-www-form-urlencoded."
+
+
+class InternalServerError(HTTPError):
+    """We made a mistake (RFC 9110, 15.6.1)."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    detail = (
+        "Something went wrong on our side, and the server's log says what. Your list is as it was."
+    )
 
 
 class ServiceUnavailable(HTTPError):
@@ -87,7 +94,8 @@ class ServiceUnavailable(HTTPError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     detail = (
-        "The list cannot be reached at the moment, and nothing was changed. Try again in a little."
+        "The list cannot be reached at the moment, and nothing was changed. "
+        "Try again in a few seconds."
     )
 
     def __init__(self) -> None:

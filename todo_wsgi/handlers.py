@@ -1,8 +1,8 @@
 """What a visitor can do: one function for each, from a request to a response.
 
 They are the C of MVC (Flask and Django call them views): they read the request, ask or tell
-`models.py`, and choose the page. `Application.respond` calls them, and makes a page of the errors
-that they let through.
+`models.py`, and choose the page. `Application.respond` calls them, and makes pages of the errors
+that they let through: an HTTPError of the request, an sqlite3.Error of the database.
 """
 
 from todo_wsgi import models, pages
@@ -32,16 +32,16 @@ def create_todo(request: Request, database: Database) -> Response:
 
 
 def check_health(request: Request, database: Database) -> Response:
-    """GET /healthz: "ok" for a monitor, if the database can be read; else it gets a 503."""
+    """GET /healthz: "ok" for a monitor, if the database can be read; else it gets the 503."""
     models.check_readable(database.connection())
     return Response("ok", content_type=TEXT)
 
 
 def send_style(request: Request, database: Database) -> Response:
-    """GET /style.css"""
+    """GET /style-....css: the style sheet, for browsers to keep."""
     return STYLE.response
 
 
 def send_icon(request: Request, database: Database) -> Response:
-    """GET /icon.svg"""
+    """GET /icon-....svg: the icon, for browsers to keep."""
     return ICON.response

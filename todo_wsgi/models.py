@@ -56,7 +56,7 @@ def list_todos(connection: sqlite3.Connection) -> list[Todo]:
 
 def insert_todo(connection: sqlite3.Connection, text: str) -> None:
     """Add a todo. When this returns, it is on the disk."""
-    with connection:  # BEGIN before the INSERT, COMMIT at the end, ROLLBACK on an error
+    with connection:  # COMMIT at the end, or ROLLBACK on an error; BEGIN comes with the INSERT
         connection.execute("INSERT INTO todos (text) VALUES (?)", (text,))
 
 

@@ -9,12 +9,12 @@ from http import HTTPStatus
 
 from todo_wsgi.errors import HTTPError
 from todo_wsgi.models import Todo
-from todo_wsgi.response import Response
+from todo_wsgi.response import Response, status_text
 from todo_wsgi.static import ICON, STYLE
 from todo_wsgi.templating import SafeHTML, load_template
 
 _PAGE = load_template("page.html")
-_HOME = load_template("home.html")
+_TODO_LIST = load_template("todo_list.html")
 _TODOS = load_template("todos.html")
 _TODO = load_template("todo.html")
 _NO_TODOS = load_template("no_todos.html")
@@ -22,13 +22,13 @@ _ERROR = load_template("error.html")
 
 
 def todo_list(todos: Iterable[Todo], *, text: str = "", problem: str = "") -> Response:
-    """The homepage: the form, and `todos` in their order.
+    """Return the homepage: the form, and `todos` in their order.
 
-    `text` stands in the form's field. `problem` says why it was not taken, and makes the answer a
-    422 (RFC 9110, 15.5.21).
+    `text` stands in the form's field. `problem` says why it was not taken, and makes the response
+    a 422 (RFC 9110, 15.5.21).
     """
     rows = SafeHTML("".join(_TODO.render(id=todo.id, text=todo.text) for todo in todos))
-    content = _HOME.render(
+    content = _TODO_LIST.render(
         text=text,
         problem=problem,
         invalid="true" if problem else "false",
@@ -41,9 +41,9 @@ def todo_list(todos: Iterable[Todo], *, text: str = "", problem: str = "") -> Re
     )
 
 
-def error(error: HTTPError) -> Response:
-    """The page that says what went wrong and what to do."""
-    title = f"{error.status.value} {error.status.phrase}"
+def error_page(error: HTTPError) -> Response:
+    """Return the page that says what went wrong and what to do."""
+    title = status_text(error.status)
     content = _ERROR.render(title=title, detail=error.detail)
     return _page(title, content, status=error.status, headers=error.headers)
 
@@ -55,5 +55,5 @@ def _page(
     status: HTTPStatus,
     headers: Iterable[tuple[str, str]] = (),
 ) -> Response:
-    body = _PAGE.render(title=title, content=content, style_url=STYLE.url, icon_url=ICON.url)
+    body = _PAGE.render(title=title, content=content, style=STYLE.path, icon=ICON.path)
     return Response(body, status=status, headers=headers)

@@ -1,14 +1,14 @@
-"""Where the files lie that are not Python: `templates/`, `static/` and `init_db.sql`.
+"""Where the files are that are not Python: `templates/`, `static/` and `init_db.sql`.
 
-In a checkout they are beside the package, where a visitor sees them first. An installed wheel
-carries them inside it, as `todo_wsgi/project/` (see `package_dir` in setup.cfg).
+In a clone they are beside the package, where one sees them first. When the package is installed
+from a wheel, they are inside it, in `todo_wsgi/data/` (see `package_dir` in setup.cfg).
 """
 
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
-_CARRIED = _PACKAGE / "project"
-_PROJECT = _CARRIED if _CARRIED.is_dir() else _PACKAGE.parent
+_INSTALLED = _PACKAGE / "data"
+_FOLDER = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
 
 
 def read_resource(name: str) -> bytes:
@@ -16,4 +16,4 @@ def read_resource(name: str) -> bytes:
 
     A missing file is a broken installation, and an OSError.
     """
-    return (_PROJECT / name).read_bytes()
+    return (_FOLDER / name).read_bytes()

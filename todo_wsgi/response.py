@@ -1,24 +1,19 @@
-"""What goes out: an answer that is finished before the server hears of it.
+"""What goes out: a response that is finished before the server hears of it.
 
-Handlers make a `Response`; `Application.__call__` calls it. Nothing can go wrong any more once
-`start_response` has been called, so there is never half an answer.
+Handlers make a `Response`, and `Application.__call__` calls it. After that no code of ours can fail
+any more, so a page is sent whole or not at all.
 """
-
-from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
 
 # The style sheet and the icon come from here, nothing comes from elsewhere, and no script runs.
-# connect-src is for tools that look at the page from inside it and fetch robots.txt.
+# connect-src is for tools like Lighthouse, which fetch robots.txt as if the page did.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -30,18 +25,19 @@ SECURITY_HEADERS = (
     ("Referrer-Policy", "same-origin"),
     ("X-Content-Type-Options", "nosniff"),
 )
-ASK_AGAIN = "private, no-cache"  # a browser may keep the page, but asks before it shows it again
+ASK_AGAIN = "private, no-cache"  # the browser may keep a page, but asks before it shows it again
 
-# RFC 9110, 5.5: visible characters, space and tab. A line break would begin a header of its own.
-_HEADER_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+# Visible characters, spaces and tabs, and the bytes beyond ASCII (RFC 9110, 5.5): no line break,
+# which would begin a header of its own.
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class Response:
-    """A finished answer, and itself a WSGI application that gives it (PEP 3333).
+    """A finished response, and itself a WSGI application that sends it (PEP 3333).
 
     `body` is text (sent as UTF-8) or bytes; `content_type` a value of Content-Type; `headers`
-    (name, value) pairs besides those that every answer has; `etag` the body's opaque tag without
-    its quotes (RFC 9110, 8.8.3). A character in a header that may not be there is a ValueError.
+    (name, value) pairs besides those that every response has; `etag` the body's opaque tag without
+    its quotes (RFC 9110, 8.8.3). A character that a header's value may not have is a ValueError.
 
     It does not change, so that one response may answer many requests.
     """
@@ -69,29 +65,28 @@ class Response:
         if self.etag:
             self.headers += (("ETag", self.etag),)
         for name, value in self.headers:
-            if not _HEADER_TEXT.fullmatch(value):
-                raise ValueError(f"the header {name} cannot hold {value!r}")
+            if not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(f"the header {name} cannot have the value {value!r}")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        """Send the answer: all of it, for HEAD its headers, or 304 to who has it already."""
-        if self._is_known_to(environ):
-            of_the_body = {"Content-Type", "Content-Length"}
-            headers = [header for header in self.headers if header[0] not in of_the_body]
-            start_response(_status_line(HTTPStatus.NOT_MODIFIED), headers)
+        """Send it whole; for HEAD, without the body; to a browser that has it already, as 304."""
+        if self.etag and self._is_known_to(environ):
+            about_the_body = {"Content-Type", "Content-Length"}
+            headers = [header for header in self.headers if header[0] not in about_the_body]
+            start_response(status_text(HTTPStatus.NOT_MODIFIED), headers)
             return []
-        start_response(_status_line(self.status), list(self.headers))
-        # A list of one: waitress and others send it in one piece. With a generator they could not
-        # know its length, and would send chunks and close the connection.
+        # A list of its own for each request, since the server may change it.
+        start_response(status_text(self.status), list(self.headers))
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [self.body]
 
     def _is_known_to(self, environ: WSGIEnvironment) -> bool:
-        """Whether If-None-Match names this answer's ETag (RFC 9110, 13.1.2)."""
+        """Whether If-None-Match names our ETag, or any with "*" (RFC 9110, 13.1.2)."""
         tags = environ.get("HTTP_IF_NONE_MATCH", "").split(",")
-        return self.etag in {tag.strip().removeprefix("W/") for tag in tags}
+        return not {self.etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in tags)
 
 
 def redirect(location: str) -> Response:
-    """Send the browser to `location` with a GET, after a POST has done its work.
+    """Return a response that sends the browser to `location` with a GET, after a POST.
 
     See Other (RFC 9110, 15.4.4): reloading the page that comes then does not post again.
     """
@@ -100,5 +95,6 @@ def redirect(location: str) -> Response:
     )
 
 
-def _status_line(status: HTTPStatus) -> str:
+def status_text(status: HTTPStatus) -> str:
+    """Return the status as WSGI and people want it, like "404 Not Found"."""
     return f"{status.value} {status.phrase}"

@@ -3,23 +3,19 @@
 `application.py` holds the table of routes; `match` looks a request up in it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from todo_wsgi.db import Database
 from todo_wsgi.errors import MethodNotAllowed, NotFound
+from todo_wsgi.request import Request
+from todo_wsgi.response import Response
 
-if TYPE_CHECKING:
-    from todo_wsgi.db import Database
-    from todo_wsgi.request import Request
-    from todo_wsgi.response import Response
-
-    Handler = Callable[[Request, Database], Response]
+Handler = Callable[[Request, Database], Response]
 
 
 class Route(NamedTuple):
-    """One line of the table: `method` at `path` is answered by `handler`."""
+    """One line of the table: a request with `method` for `path` is answered by `handler`."""
 
     method: str
     path: str

@@ -3,22 +3,18 @@
 `serve.py` calls `serve`. The application itself knows nothing of waitress: any WSGI server will do.
 """
 
-from __future__ import annotations
-
 import signal
+import socket
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import waitress
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
-
-    from todo_wsgi.application import Application
+from todo_wsgi.application import Application
 
 SETTINGS = {
     "ident": None,  # no Server header: it would help attackers more than visitors
@@ -30,10 +26,10 @@ SETTINGS = {
     "cleanup_interval": 10,  # seconds between two looks for such connections
     "log_socket_errors": False,  # clients that go away are no errors of ours
     "max_request_header_size": 16 * 1024,  # bytes; browsers send about 1,000
-    # Larger bodies are cut off with a bare message. Up to here the application can answer, and it
-    # reads 64 KiB. What it does not read waits in a temporary file and not in memory.
-    "max_request_body_size": 2 * 1024 * 1024,
-    "inbuf_overflow": 64 * 1024,
+    # Four times what the application reads, so that its own page can say that a text is too long.
+    # No body waits in a temporary file: a thousand of them would use up the file descriptors.
+    "max_request_body_size": 256 * 1024,
+    "inbuf_overflow": 256 * 1024,
 }
 GRACE = 5  # seconds that the requests in hand get to finish
 
@@ -47,9 +43,9 @@ def serve(
 ) -> None:
     """Answer what arrives at `listener` with `app`, until SIGTERM or Ctrl-C; then close both.
 
-    The requests in hand are finished first, but for clients so slow that they take longer than
-    GRACE. `trusted_proxy` is the address of a proxy in front, if there is one. `started` is called
-    when a signal would be heeded. Call this in the main thread.
+    The requests in hand are finished first, except those of clients so slow that it takes longer
+    than GRACE. `trusted_proxy` is the address of a proxy in front, if there is one. `started` is
+    called once signals are handled. Call this in the main thread.
     """
     connections: dict[int, Any] = {}
     server = waitress.create_server(
@@ -81,7 +77,8 @@ def serve(
 
 def _handle_events(connections: dict[int, Any]) -> None:
     """Wait, a second at most, for something to read or write, and do it."""
-    wasyncore.loop(timeout=1, use_poll=True, map=connections, count=1)
+    use_poll = SETTINGS["asyncore_use_poll"]
+    wasyncore.loop(timeout=1, use_poll=use_poll, map=connections, count=1)
 
 
 def _has_requests_in_hand(server: Any) -> bool:
@@ -93,7 +90,7 @@ def _has_requests_in_hand(server: Any) -> bool:
 
 
 def _proxy_settings(trusted_proxy: str | None) -> dict[str, Any]:
-    """Believe the proxy who asked, and for which host and scheme; believe nobody else."""
+    """Believe the X-Forwarded headers of this proxy: the client's address, the host, the scheme."""
     if not trusted_proxy:
         return {}
     return {

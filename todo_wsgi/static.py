@@ -1,30 +1,27 @@
 """The style sheet and the icon: files of their own, which a browser keeps.
 
-Their links end in a hash of the content (`/style.css?v=...`). So a browser never has to ask for
-them again, and yet a new style sheet is used at once: it has another link.
+Their addresses contain a hash of their content. So a browser never has to ask for one again, and
+yet a new style sheet is used at once: it has another address.
 """
 
 import hashlib
+from pathlib import PurePath
 
 from todo_wsgi.resources import read_resource
 from todo_wsgi.response import Response
 
-_A_YEAR = "public, max-age=31536000, immutable"  # in seconds; RFC 8246
+_KEEP_IT = "public, max-age=31536000, immutable"  # a year, in seconds (RFC 8246)
 
 
 class StaticFile:
-    """A file of the folder `static/`: `path` where it is served, `url` for links to it.
-
-    `response` is the answer that sends it.
-    """
+    """The file `name` of the folder `static/`: `path` is its address, `response` sends it."""
 
     def __init__(self, name: str, content_type: str) -> None:
         content = read_resource(f"static/{name}")
         version = hashlib.sha256(content).hexdigest()[:16]
-        self.path = f"/{name}"
-        self.url = f"{self.path}?v={version}"
+        self.path = "/{0.stem}-{1}{0.suffix}".format(PurePath(name), version)
         self.response = Response(
-            content, content_type=content_type, cache_control=_A_YEAR, etag=version
+            content, content_type=content_type, cache_control=_KEEP_IT, etag=version
         )
 
 

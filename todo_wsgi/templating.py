@@ -1,4 +1,4 @@
-"""Templates: HTML with `$holes`, in the idea of `string.Template`, but escaped.
+"""Templates: HTML with `$placeholders`, in the spirit of `string.Template`, but escaped.
 
 A template is taken apart once, when it is loaded; filling it is then joining strings. Here, and
 nowhere else, values become HTML, so here they are escaped.
@@ -21,40 +21,24 @@ class SafeHTML(str):
 
 
 class Template:
-    """HTML with holes: `$name`, or `${name}` where a letter follows, and `$$` for a dollar sign.
-
-    A dollar sign that is none of these is a ValueError.
-    """
-
-    _hole = re.compile(r"\$(?:(?P<name>[a-z_]+)|\{(?P<braced>[a-z_]+)\}|(?P<dollar>\$)|)")
+    """HTML with placeholders: `$name`, in small letters. Any other dollar sign is text."""
 
     def __init__(self, source: str) -> None:
-        self._pieces: list[tuple[str, str]] = []  # (text, name of the hole after it)
-        text, end = "", 0
-        for hole in self._hole.finditer(source):
-            text += source[end : hole.start()]
-            end = hole.end()
-            if name := hole["name"] or hole["braced"]:
-                self._pieces.append((text, name))
-                text = ""
-            elif hole["dollar"]:
-                text += "$"
-            else:
-                line = source.count("\n", 0, end) + 1
-                raise ValueError(f"line {line}: write $name for a hole, $$ for a dollar sign")
-        self._tail = text + source[end:]
+        # Text and names in turn: "<b>$text</b>" becomes ["<b>", "text", "</b>"].
+        self._pieces = re.split(r"\$([a-z_]+)", source)
 
     def render(self, **values: object) -> SafeHTML:
-        """Fill every hole with the value of its name, escaped unless it is SafeHTML.
+        """Put in each placeholder's value, escaped unless it is SafeHTML.
 
-        A hole without a value is a KeyError.
+        A placeholder without a value is a KeyError.
         """
-        filled = [text + _escape(values[name]) for text, name in self._pieces]
-        return SafeHTML("".join(filled) + self._tail)
+        pieces = self._pieces.copy()
+        pieces[1::2] = [_escape(values[name]) for name in pieces[1::2]]
+        return SafeHTML("".join(pieces))
 
 
 def load_template(name: str) -> Template:
-    """Read a template from the folder `templates/`; `name` is the file's."""
+    """Return the template in the file `name` of the folder `templates/`."""
     return Template(read_resource(f"templates/{name}").decode())
 
 
