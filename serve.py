@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         serve(settings)
     except (CannotServe, DatabaseUnusable) as error:
-        print(f"serve.py: {error}", file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return 2
     return 0
 
@@ -74,7 +74,12 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and the message."""
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, one_line(message) + "\n")
+
+
+def one_line(message: object) -> str:
+    """Return the message for stderr; a name in it may have had line breaks."""
+    return " ".join(f"serve.py: {message}".splitlines())
 
 
 def port_number(text: str) -> int:

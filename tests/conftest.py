@@ -18,10 +18,32 @@ from todo_wsgi import Application, create_app
 
 
 class InProcessClient(Client):
-    """A client that reads each answer to its end and closes it, as servers do."""
+    """A client that reads each answer to its end, as servers do, and looks at what all promise."""
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
-        return super().open(*args, buffered=True, **kwargs)
+        answer = super().open(*args, buffered=True, **kwargs)
+        assert_keeps_the_promises_of_all(answer)
+        return answer
+
+
+def assert_keeps_the_promises_of_all(answer: TestResponse) -> None:
+    """Every answer has its length, says how long it may be kept, and protects the visitor."""
+    if answer.status_code != 304 and answer.request.method != "HEAD":
+        assert answer.headers["Content-Length"] == str(len(answer.data))
+    assert answer.headers["Cache-Control"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "same-origin"
+    assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    policy = answer.headers["Content-Security-Policy"].split("; ")
+    assert {
+        "default-src 'none'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    } <= set(policy)
+    assert not any("script" in rule or "unsafe" in rule for rule in policy)
 
 
 def in_process(app: Application) -> Client:

@@ -132,6 +132,15 @@ def receive_all(connection: socket.socket) -> bytes:
     return received
 
 
+def receive_until(connection: socket.socket, end: bytes) -> bytes:
+    received = b""
+    while not received.endswith(end):
+        data = connection.recv(65536)
+        assert data, f"the connection was closed after {received!r}"
+        received += data
+    return received
+
+
 def status_of(answer: bytes) -> int:
     """The status of an answer's bytes."""
     return int(answer.split()[1])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import in_process, read_texts
-from servers import ROOT, need
+from servers import POSIX_ONLY, ROOT, need
 from werkzeug.test import Client
 
 from todo_wsgi import Application, create_app, db
@@ -55,12 +55,19 @@ def test_a_missing_file_is_made(database: Path) -> None:
     assert read_schema(database) == (1, COLUMNS)
 
 
+def test_no_connection_is_open_before_the_first_request(app: Application, database: Path) -> None:
+    # A server may fork then, and each process opens its own.
+    assert isinstance(app, Application)
+    assert os.listdir(database.parent) == [database.name]
+
+
 def test_an_empty_file_is_filled(database: Path) -> None:
     database.touch()
     create_app(database).close()
     assert read_schema(database) == (1, COLUMNS)
 
 
+@POSIX_ONLY
 def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
     database = tmp_path / "a b?mode=ro#c%20 é🍞.db"
     in_process(create_app(database)).post("/", data={"text": "milk"})
@@ -86,7 +93,7 @@ def test_a_database_of_the_tutorial_is_upgraded_in_place(database: Path) -> None
     run_sql(database, TUTORIAL_SCRIPT)
     inode = database.stat().st_ino
     app = create_app(database)
-    in_process(app).post("/", data={"text": "new"})
+    assert in_process(app).post("/", data={"text": "new"}).status_code == 303
     app.close()
     version, columns = read_schema(database)
     assert version == 1
@@ -162,11 +169,18 @@ def test_a_file_that_is_no_database_is_refused_and_left_byte_for_byte(
     assert os.listdir(database.parent) == [database.name]
 
 
+def test_a_schema_with_damaged_bytes_is_refused(database: Path) -> None:
+    create_app(database).close()
+    database.write_bytes(database.read_bytes().replace(b"AUTOINCREMENT", b"AUTOINCREM\xf8NT"))
+    with pytest.raises(DatabaseUnusable, match="cannot be used"):
+        create_app(database)
+
+
 def test_connections_are_durable_and_safe(app: Application) -> None:
     connection = app.database.connection()
     pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
     values = [connection.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas]
-    assert values == ["wal", 2, 1, 5000]  # 2 is FULL
+    assert values == ["wal", 2, 1, 3000]  # 2 is FULL
 
 
 def test_a_thread_keeps_its_connection_and_shares_it_with_no_other(app: Application) -> None:
@@ -200,6 +214,15 @@ def test_all_connections_are_closed_at_the_end(database: Path) -> None:
 def test_a_forgotten_application_closes_them_too(database: Path) -> None:
     in_process(create_app(database)).get("/")
     assert os.listdir(database.parent) == [database.name]
+
+
+def test_a_folder_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(DatabaseUnusable, match="The current folder is gone"):
+        create_app("todos.db")
 
 
 def test_a_later_change_of_folder_loses_nothing(

@@ -8,12 +8,26 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import ExitStack, closing
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 from conftest import read_texts
-from servers import ROOT, post, receive_all, running, serve_command, status_of
+from servers import (
+    POSIX_ONLY,
+    ROOT,
+    Server,
+    get,
+    post,
+    receive_all,
+    running,
+    serve_command,
+    status_of,
+)
 
 import serve
 from todo_wsgi import create_app
@@ -27,6 +41,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@POSIX_ONLY
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_makes_the_database_serves_and_stops_at_a_signal(
     tmp_path: Path, number: signal.Signals
@@ -42,6 +57,7 @@ def test_it_makes_the_database_serves_and_stops_at_a_signal(
     assert read_texts(tmp_path / "todos.db") == ["milk"]
 
 
+@POSIX_ONLY
 def test_requests_in_hand_are_finished_before_it_stops(tmp_path: Path) -> None:
     body = b"text=in+hand"
     head, _, _ = post(body, "Expect: 100-continue").partition(body)
@@ -56,6 +72,9 @@ def test_requests_in_hand_are_finished_before_it_stops(tmp_path: Path) -> None:
         lock = stack.enter_context(closing(sqlite3.connect("todos.db", isolation_level=None)))
         lock.execute("BEGIN IMMEDIATE")
         server.process.send_signal(signal.SIGTERM)
+        with suppress(ConnectionRefusedError):  # soon nobody new is let in
+            while True:
+                server.connect().close()
         for client in clients:
             client.sendall(body)
         lock.execute("ROLLBACK")
@@ -64,15 +83,94 @@ def test_requests_in_hand_are_finished_before_it_stops(tmp_path: Path) -> None:
     assert read_texts(tmp_path / "todos.db") == ["in hand"] * 8
 
 
+@POSIX_ONLY
+def test_a_long_answer_is_sent_whole_to_a_slow_reader_before_it_stops(tmp_path: Path) -> None:
+    with running(serve_command("--port", "0"), tmp_path) as server, deaf_client(server) as client:
+        received = client.recv(1)
+        server.process.send_signal(signal.SIGTERM)
+        received += receive_all(client)
+        assert is_whole(received)
+        assert server.wait() == 0
+
+
+@POSIX_ONLY
+def test_busy_connections_do_not_keep_it_from_stopping(tmp_path: Path) -> None:
+    def post_until_closed(port: int) -> int:
+        added = 0
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        # A request that comes when the server has just ended is not in its hands: a reset.
+        with (
+            closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection,
+            suppress(ConnectionError),
+        ):
+            closed = None
+            while closed is None:
+                connection.request("POST", "/", "text=busy", headers)
+                response = connection.getresponse()
+                response.read()
+                added += response.status == 303
+                posted.set()
+                closed = response.getheader("Connection")
+        return added
+
+    posted = threading.Event()
+    with (
+        running(serve_command("--port", "0"), tmp_path) as server,
+        ThreadPoolExecutor() as executor,
+    ):
+        clients = [executor.submit(post_until_closed, server.port) for _ in range(8)]
+        posted.wait()
+        assert server.stop() == 0
+        added = sum(client.result() for client in clients)
+    assert server.output.count("\n") == 1
+    assert len(read_texts(tmp_path / "todos.db")) == added
+
+
+@POSIX_ONLY
+def test_a_client_that_does_not_read_is_dropped_in_time(tmp_path: Path) -> None:
+    timeout = "s.SETTINGS |= {'channel_timeout': 0.2, 'cleanup_interval': 0}"
+    with running(with_other_limits(timeout), tmp_path) as server, deaf_client(server) as client:
+        received = client.recv(1)
+        for _ in range(2):  # the server closes an idle connection, so the time has passed
+            with server.connect() as idle:
+                assert idle.recv(1) == b""
+        received += receive_all(client)
+        assert not is_whole(received)
+
+
+@POSIX_ONLY
 def test_a_client_that_never_finishes_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
-    impatient = "import serve, todo_wsgi.server as s; s.GRACE = 0.1; serve.main(['--port', '0'])"
-    environ = {"PYTHONPATH": str(ROOT)}
-    with running([sys.executable, "-c", impatient], tmp_path, environ) as server:
+    with running(with_other_limits("s.GRACE = 0.1"), tmp_path) as server:
         head, _, _ = post(b"text=never", "Expect: 100-continue").partition(b"text=")
         with server.connect() as client:
             client.sendall(head)
             client.recv(100)
             assert server.stop() == 0
+
+
+def with_other_limits(change: str) -> list[str]:
+    """The command for serve.py with `change` done to todo_wsgi.server first."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import serve, todo_wsgi.server as s; "
+    return [sys.executable, "-c", f"{code}{change}; serve.main(['--port', '0'])"]
+
+
+@contextmanager
+def deaf_client(server: Server) -> Iterator[socket.socket]:
+    """A client that has asked for a page of 15 MB, and takes in little of it until it is read."""
+    with closing(sqlite3.connect("todos.db")) as connection, connection:
+        many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) "
+        connection.execute(many + "INSERT INTO todos (text) SELECT printf('%0500d', i) FROM n")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        client.settimeout(20)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(get())
+        yield client
+
+
+def is_whole(answer: bytes) -> bool:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return f"Content-Length: {len(body)}\r\n".encode() in head
 
 
 def test_settings_come_from_the_environment_and_flags_win(tmp_path: Path) -> None:
@@ -151,6 +249,12 @@ def test_a_host_that_is_not_ours(capsys: pytest.CaptureFixture[str], host: str) 
 def test_a_proxy_that_is_not_an_address(capsys: pytest.CaptureFixture[str], address: str) -> None:
     line = fails(capsys, "--trusted-proxy", address)
     assert f"'{address}' is not an IP address: set --trusted-proxy or TRUSTED_PROXY" in line
+
+
+def test_a_name_with_a_line_break(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--host", "--db", "--trusted-proxy", "--port"):
+        fails(capsys, flag, "a\nb/c")
+    fails(capsys, "a\nb")
 
 
 def test_a_flag_that_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ def test_the_list_is_empty_at_first(client: Client) -> None:
 
 def test_the_form_has_its_field_its_label_and_its_button(client: Client) -> None:
     page = client.get("/").text
+    assert '<form method="post" action="/">' in page
     assert '<label for="text">New todo</label>' in page
     assert '<input id="text" name="text" value=""' in page
     assert "<button>Add todo</button>" in page
@@ -43,6 +44,15 @@ def test_adding_a_todo_stores_it_and_sends_the_browser_to_the_list(
     assert answer.headers["Location"] == "/"
     assert stored() == ["milk"]
     assert shown(client) == ["milk"]
+
+
+def test_a_todo_knows_when_it_was_added(client: Client, database: Path) -> None:
+    client.post("/", data={"text": "milk"})
+    with closing(sqlite3.connect(database)) as connection:
+        ago = "SELECT unixepoch() - unixepoch(created_at), completed_at, deleted_at FROM todos"
+        seconds, completed_at, deleted_at = connection.execute(ago).fetchone()
+    assert 0 <= seconds < 60
+    assert (completed_at, deleted_at) == (None, None)
 
 
 def test_the_newest_todo_is_on_top(client: Client) -> None:
@@ -101,6 +111,7 @@ def test_a_bad_text_comes_back_with_the_reason(
     assert f'<p id="problem" class="problem">{problem}' in answer.text
     assert f'value="{text}" ' in answer.text
     assert 'aria-invalid="true"' in answer.text
+    assert f"<title>Error: {problem}" in answer.text
     assert ">bread</li>" in answer.text
     assert stored() == ["bread"]
 

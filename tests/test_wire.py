@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from servers import Server, get, post, receive_all, request, status_of
+from servers import POSIX_ONLY, Server, get, post, receive_all, receive_until, request, status_of
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
 CHUNKED = ("POST", "/", FORM, "Transfer-Encoding: chunked")
@@ -41,9 +41,46 @@ def test_the_answer_is_whole_and_names_no_server(server: Server) -> None:
 
 
 def test_a_connection_serves_many_requests(server: Server) -> None:
-    first = get("/healthz").replace(b"Connection: close\r\n", b"")
-    answers = server.send(first + first + get("/healthz"))
-    assert answers.count(b"HTTP/1.1 200 OK") == 3
+    with server.connect() as connection:
+        for _ in range(3):
+            connection.sendall(get("/healthz").replace(b"Connection: close\r\n", b""))
+            assert receive_until(connection, b"ok").startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_requests_that_do_not_wait_for_the_answer_are_dropped(server: Server) -> None:
+    first, second = get("/healthz").replace(b"Connection: close\r\n", b""), post(b"text=behind")
+    for behind in (second, second[:-3]):
+        answer = server.send(first + behind)
+        assert answer.count(b"HTTP/1.1") == 1
+        assert b"\r\nConnection: close\r\n" in answer
+    assert not is_listed(server, "behind")
+
+
+def test_clients_that_ask_much_and_read_nothing_shut_nobody_out(server: Server) -> None:
+    for _ in range(60):
+        assert status_of(server.send(post(b"text=" + b"'" * 500))) == 303
+    deaf = [server.connect() for _ in range(8)]  # twice as many as waitress has threads
+    try:
+        for connection in deaf:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n" * 450)
+        for _ in range(100):
+            assert status_of(server.send(get())) == 200
+    finally:
+        for connection in deaf:
+            connection.close()
+
+
+def test_urgent_data_closes_the_connection(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"GET")
+        connection.send(b"!", socket.MSG_OOB)
+        assert receive_all(connection) == b""
+
+
+def test_clients_that_hang_up_on_their_errors(server: Server) -> None:
+    for _ in range(3000):
+        with server.connect() as connection:
+            connection.sendall(b"bad\r\n\r\n")
 
 
 def test_http_1_0_is_answered(server: Server) -> None:
@@ -249,6 +286,7 @@ def test_bytes_that_are_no_http(server: Server) -> None:
         connection.sendall(b"GET")
 
 
+@POSIX_ONLY
 def test_clients_that_hang_up_in_the_middle(server: Server) -> None:
     for sent in (b"", b"POST", post(b"text=half")[:-2], post(b"text=hung+up")):
         connection = server.connect()

@@ -25,6 +25,7 @@ from servers import (
     status_of,
 )
 
+from todo_wsgi.server import SETTINGS
 from todo_wsgi.static import STYLE
 
 BIN = Path(sys.executable).parent  # where pip puts the programs of what it installs
@@ -124,6 +125,21 @@ def test_the_readmes_line_for_production(tmp_path: Path) -> None:
         assert_works(server)
         assert b"\r\nServer:" not in server.send(get())
         assert status_of(server.send(get("/", "Cookie: " + "x" * 17_000))) == 431
+
+
+def test_the_readmes_line_has_the_limits_of_serve_py() -> None:
+    flags = {}
+    for flag in re.findall(
+        r"--([a-z-]+)(=\S*)?", read_readme(r"waitress-serve --listen.*?_wsgi:app")
+    ):
+        name, value = flag[0].replace("-", "_"), flag[1].removeprefix("=")
+        flags[name] = int(value) if value.isdigit() else value
+    assert flags.pop("listen") == "127.0.0.1:8080"
+    assert flags.pop("ident") == ""
+    assert flags.pop("asyncore_use_poll") == ""
+    assert flags.pop("no_log_socket_errors") == ""
+    expected = {"ident": None, "asyncore_use_poll": True, "log_socket_errors": False, **flags}
+    assert expected == SETTINGS
 
 
 NGINX = """

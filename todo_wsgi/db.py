@@ -15,7 +15,7 @@ from pathlib import Path
 from todo_wsgi.resources import read_resource
 
 SCHEMA_VERSION = 1  # PRAGMA user_version of a database that init_db.sql made
-BUSY_TIMEOUT = 5.0  # seconds that a statement waits for another writer before it gives up
+BUSY_TIMEOUT = 3.0  # seconds that a statement waits for another writer before it gives up
 
 _TUTORIAL_COLUMNS = {"id", "text", "created_at"}
 _COLUMNS = _TUTORIAL_COLUMNS | {"completed_at", "deleted_at"}
@@ -36,8 +36,8 @@ class DatabaseUnusable(Exception):
 
 def is_unavailable(error: Exception) -> bool:
     """Whether `error` means that the database is locked, full, damaged or gone: no bug of ours."""
-    if isinstance(error, DatabaseUnusable):
-        return True
+    if isinstance(error, DatabaseUnusable | UnicodeDecodeError):
+        return True  # SQLite's message may quote a damaged schema, and Python not decode it
     # An sqlite3.Error has the code, unless it comes from Python's module and not from SQLite. Its
     # low byte is the primary one: https://www.sqlite.org/rescode.html
     code: int | None = getattr(error, "sqlite_errorcode", None)
@@ -54,7 +54,7 @@ class Database:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()  # so that a later os.chdir() changes nothing
+        self.path = _make_absolute(path)
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
         self._lock = threading.Lock()
         # Closes them at the latest when the interpreter ends, whichever server runs it.
@@ -131,10 +131,18 @@ def _prepare(path: Path) -> None:
         with closing(_connect(path, "rwc")) as connection:
             _upgrade(connection, path)
             _use_wal(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DatabaseUnusable(
             f"The database {path} cannot be used: {error}. Put that right, or choose another file."
         ) from error
+
+
+def _make_absolute(path: str | os.PathLike[str]) -> Path:
+    """Return the path as it is from the root, so that a later os.chdir() changes nothing."""
+    try:
+        return Path(path).absolute()
+    except OSError as error:
+        raise DatabaseUnusable("The current folder is gone. Start from another one.") from error
 
 
 def _check_place(path: Path) -> None:

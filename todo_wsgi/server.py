@@ -1,12 +1,16 @@
 """waitress, set up for real traffic, and stopped without dropping a request.
 
 `serve.py` calls `serve`. The application itself knows nothing of waitress: any WSGI server will do.
+What is in `_Channel` and `_Parser` closes gaps of waitress 3.0.2 through which clients could shut
+others out or fill the log.
 """
 
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import waitress
@@ -16,7 +20,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 
 from todo_wsgi.application import Application
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "ident": None,  # no Server header: it would help attackers more than visitors
     # By default waitress stops accepting at 100 connections, so a hundred slow clients would shut
     # everybody out. poll() can watch more connections than select() can.
@@ -48,10 +52,11 @@ def serve(
     called once signals are handled. Call this in the main thread.
     """
     connections: dict[int, Any] = {}
-    server = waitress.create_server(
-        app, map=connections, sockets=[listener], **SETTINGS, **_proxy_settings(trusted_proxy)
-    )
+    settings = SETTINGS | {"connection_limit": _raise_connection_limit()}
+    settings |= _proxy_settings(trusted_proxy)
+    server = waitress.create_server(app, map=connections, sockets=[listener], **settings)
     server.channel_class = _Channel
+    server.maintenance = partial(_close_idle_connections, server)
     stopping = False
 
     def stop(signum: int, frame: object) -> None:
@@ -66,12 +71,14 @@ def serve(
     # ends in the midst of one, and drops the requests that wait for a thread.
     while not stopping:
         _handle_events(connections)
+    server.accepting = False  # _Channel then closes each connection after its answer
     server.del_channel()
     listener.close()
     deadline = time.monotonic() + GRACE
     while _has_requests_in_hand(server) and time.monotonic() < deadline:
         _handle_events(connections)
     server.task_dispatcher.shutdown(timeout=1)
+    wasyncore.close_all(connections)
     app.close()
 
 
@@ -89,6 +96,18 @@ def _has_requests_in_hand(server: Any) -> bool:
     )
 
 
+def _close_idle_connections(server: Any, now: float) -> None:
+    """Close the connections on which no byte has come or gone for the channel timeout.
+
+    waitress's own function for this waits until all is sent, which never comes if a client does
+    not read.
+    """
+    cutoff = now - server.adj.channel_timeout
+    for channel in list(server.active_channels.values()):
+        if not channel.requests and channel.last_activity < cutoff:
+            channel.handle_close()
+
+
 def _proxy_settings(trusted_proxy: str | None) -> dict[str, Any]:
     """Believe the X-Forwarded headers of this proxy: the client's address, the host, the scheme."""
     if not trusted_proxy:
@@ -100,11 +119,30 @@ def _proxy_settings(trusted_proxy: str | None) -> dict[str, Any]:
     }
 
 
+def _raise_connection_limit() -> int:
+    """Have the system allow a file descriptor for each connection; return how many it allows.
+
+    A process may begin with as few as 256. Beyond what is allowed, accepting a connection fails.
+    """
+    limit: int = SETTINGS["connection_limit"]
+    if sys.platform == "win32":
+        return limit
+    import resource
+
+    others = 64  # descriptors: those of the database in each thread, the log, and so on
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = limit + others if hard == resource.RLIM_INFINITY else min(limit + others, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+    return allowed - others
+
+
 class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     """waitress's parser, which lets errors of the standard library through: here they are a 400.
 
     It happens with a Content-Length of 5,000 digits and with an address like `http://[`.
     """
+
+    path = ""  # waitress logs it when a client is gone, also if the request could not be parsed
 
     def parse_header(self, header: bytes) -> None:
         try:
@@ -114,6 +152,30 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection to a client that uses this parser."""
+    """A connection to a client, which gets one request at a time."""
 
     parser_class = _Parser
+    request: Any  # one that has come in part
+    requests: list[Any]  # those that have come whole, the one that is being answered first
+
+    def service(self) -> None:
+        """Answer one request, in a thread of waitress.
+
+        What has come behind it is dropped, and the connection closed after the answer; then the
+        client has to ask again (RFC 9112, 9.3.2). Browsers wait for the answer. A client that does
+        not, and does not read either, could hold all threads.
+        """
+        with self.requests_lock:
+            request, *behind = self.requests
+            if self.request:
+                behind.append(self.request)
+            if behind or not self.server.accepting:
+                request.headers["CONNECTION"] = "close"
+                self.requests, self.request = [request], None
+        for dropped in behind:
+            dropped.close()
+        super().service()
+
+    def handle_expt(self) -> None:
+        """Close the connection if urgent data comes (TCP's, which HTTP does not use)."""
+        self.handle_close()
