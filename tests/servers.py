@@ -94,7 +94,7 @@ def running(
 
 
 def serve_command(*arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / "serve.py"), *arguments]
+    return [sys.executable, "-W", "error", str(ROOT / "serve.py"), *arguments]
 
 
 def get(path: str = "/", *headers: str) -> bytes:

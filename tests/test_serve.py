@@ -52,7 +52,7 @@ def test_it_makes_the_database_serves_and_stops_at_a_signal(
         )
         assert status_of(server.send(post(b"text=milk"))) == 303
         assert server.stop(number) == 0
-    assert "Traceback" not in server.output
+    assert server.output.count("\n") == 1
     assert os.listdir(tmp_path) == ["todos.db"]  # closed: its write-ahead log is merged into it
     assert read_texts(tmp_path / "todos.db") == ["milk"]
 
@@ -72,7 +72,7 @@ def test_requests_in_hand_are_finished_before_it_stops(tmp_path: Path) -> None:
         lock = stack.enter_context(closing(sqlite3.connect("todos.db", isolation_level=None)))
         lock.execute("BEGIN IMMEDIATE")
         server.process.send_signal(signal.SIGTERM)
-        with suppress(ConnectionRefusedError):  # soon nobody new is let in
+        with suppress(ConnectionError):  # soon nobody new is let in
             while True:
                 server.connect().close()
         for client in clients:
@@ -128,7 +128,7 @@ def test_busy_connections_do_not_keep_it_from_stopping(tmp_path: Path) -> None:
 
 @POSIX_ONLY
 def test_a_client_that_does_not_read_is_dropped_in_time(tmp_path: Path) -> None:
-    timeout = "s.SETTINGS |= {'channel_timeout': 0.2, 'cleanup_interval': 0}"
+    timeout = "s.SETTINGS |= {'channel_timeout': 1, 'cleanup_interval': 0}"
     with running(with_other_limits(timeout), tmp_path) as server, deaf_client(server) as client:
         received = client.recv(1)
         for _ in range(2):  # the server closes an idle connection, so the time has passed
@@ -151,7 +151,7 @@ def test_a_client_that_never_finishes_does_not_keep_it_from_stopping(tmp_path: P
 def with_other_limits(change: str) -> list[str]:
     """The command for serve.py with `change` done to todo_wsgi.server first."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import serve, todo_wsgi.server as s; "
-    return [sys.executable, "-c", f"{code}{change}; serve.main(['--port', '0'])"]
+    return [sys.executable, "-W", "error", "-c", f"{code}{change}; serve.main(['--port', '0'])"]
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA synchronous = FULL")  # COMMIT returns when it is on the disk
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error:
+    except Exception:
         connection.close()
         raise
     return connection

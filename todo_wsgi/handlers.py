@@ -14,7 +14,7 @@ from todo_wsgi.static import ICON, STYLE
 
 def show_todos(request: Request, database: Database) -> Response:
     """GET /: the list, newest first."""
-    return pages.todo_list(models.list_todos(database.connection()))
+    return pages.todos_page(models.list_todos(database.connection()))
 
 
 def create_todo(request: Request, database: Database) -> Response:
@@ -27,7 +27,7 @@ def create_todo(request: Request, database: Database) -> Response:
     try:
         models.insert_todo(connection, models.clean_text(typed))
     except models.InvalidText as reason:
-        return pages.todo_list(models.list_todos(connection), text=typed, problem=str(reason))
+        return pages.todos_page(models.list_todos(connection), text=typed, problem=str(reason))
     return redirect("/")
 
 

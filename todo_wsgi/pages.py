@@ -21,7 +21,7 @@ _NO_TODOS = load_template("no_todos.html")
 _ERROR = load_template("error.html")
 
 
-def todo_list(todos: Iterable[Todo], *, text: str = "", problem: str = "") -> Response:
+def todos_page(todos: Iterable[Todo], *, text: str = "", problem: str = "") -> Response:
     """Return the homepage: the form, and `todos` in their order.
 
     `text` stands in the form's field. `problem` says why it was not taken, and makes the response
