@@ -16,6 +16,10 @@ from werkzeug.test import Client, TestResponse
 
 from todo_wsgi import Application, create_app
 
+# The settings of who runs the tests are not those of the servers that they start.
+for name in ("HOST", "PORT", "TODO_DB", "TRUSTED_PROXY"):
+    os.environ.pop(name, None)
+
 
 class InProcessClient(Client):
     """A client that reads each answer to its end, as servers do, and looks at what all promise."""

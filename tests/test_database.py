@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -242,11 +243,15 @@ def test_the_path_comes_from_the_environment_else_is_todos_db(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TODO_DB", raising=False)
     assert create_app().database.path == tmp_path / "todos.db"
     monkeypatch.setenv("TODO_DB", "elsewhere.db")
     assert create_app().database.path == tmp_path / "elsewhere.db"
     assert create_app("given.db").database.path == tmp_path / "given.db"
+
+
+def test_an_import_makes_no_database(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", "import todo_wsgi"], cwd=tmp_path, check=True)
+    assert os.listdir(tmp_path) == []
 
 
 def test_many_may_make_and_open_it_at_once(database: Path) -> None:

@@ -244,6 +244,25 @@ def test_a_proxys_header_is_not_believed_from_anybody(server: Server, header: st
     assert not is_listed(server, "forged")
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        get("/%0D%0AX-Evil:%20yes"),
+        get("/?%0D%0AX-Evil:%20yes"),
+        get("/style.css%0D%0AX-Evil:%20yes"),
+        post(b"text=%0D%0AX-Evil:+yes"),
+        post(b"text=evil%0D%0AX-Evil:+yes"),
+        post(b"text=evil", "Origin: http://localhost%0D%0AX-Evil: yes"),
+        get("/", "If-None-Match: %0D%0AX-Evil: yes"),
+        request("X-Evil", "/"),
+    ],
+)
+def test_nothing_of_a_request_becomes_a_header(server: Server, sent: bytes) -> None:
+    head, _, _ = server.send(sent).partition(b"\r\n\r\n")
+    assert status_of(head) in {200, 303, 400, 403, 404, 422}
+    assert b"evil" not in head.lower()
+
+
 def test_the_redirect_leads_to_this_site_whatever_the_host_says(server: Server) -> None:
     body = b"text=milk"
     head = f"POST / HTTP/1.0\r\nHost: evil.example\r\n{FORM}\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -10,7 +10,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import waitress
@@ -56,7 +55,6 @@ def serve(
     settings |= _proxy_settings(trusted_proxy)
     server = waitress.create_server(app, map=connections, sockets=[listener], **settings)
     server.channel_class = _Channel
-    server.maintenance = partial(_close_idle_connections, server)
     stopping = False
 
     def stop(signum: int, frame: object) -> None:
@@ -70,22 +68,27 @@ def serve(
     # This is waitress's server.run(), except that a signal ends it between two events. There it
     # ends in the midst of one, and drops the requests that wait for a thread.
     while not stopping:
-        _handle_events(connections)
+        _handle_events(server, connections)
     server.accepting = False  # _Channel then closes each connection after its answer
     server.del_channel()
     listener.close()
     deadline = time.monotonic() + GRACE
     while _has_requests_in_hand(server) and time.monotonic() < deadline:
-        _handle_events(connections)
+        _handle_events(server, connections)
     server.task_dispatcher.shutdown(timeout=1)
     wasyncore.close_all(connections)
     app.close()
 
 
-def _handle_events(connections: dict[int, Any]) -> None:
+def _handle_events(server: Any, connections: dict[int, Any]) -> None:
     """Wait, a second at most, for something to read or write, and do it."""
     use_poll = SETTINGS["asyncore_use_poll"]
     wasyncore.loop(timeout=1, use_poll=use_poll, map=connections, count=1)
+    # waitress has marked the idle ones. It would close them when all is sent, which never comes if
+    # a client does not read.
+    for channel in list(server.active_channels.values()):
+        if channel.will_close:
+            channel.handle_close()
 
 
 def _has_requests_in_hand(server: Any) -> bool:
@@ -94,18 +97,6 @@ def _has_requests_in_hand(server: Any) -> bool:
         channel.request or channel.requests or channel.total_outbufs_len
         for channel in server.active_channels.values()
     )
-
-
-def _close_idle_connections(server: Any, now: float) -> None:
-    """Close the connections on which no byte has come or gone for the channel timeout.
-
-    waitress's own function for this waits until all is sent, which never comes if a client does
-    not read.
-    """
-    cutoff = now - server.adj.channel_timeout
-    for channel in list(server.active_channels.values()):
-        if not channel.requests and channel.last_activity < cutoff:
-            channel.handle_close()
 
 
 def _proxy_settings(trusted_proxy: str | None) -> dict[str, Any]:
