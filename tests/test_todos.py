@@ -49,8 +49,9 @@ def test_adding_a_todo_stores_it_and_sends_the_browser_to_the_list(
 def test_a_todo_knows_when_it_was_added(client: Client, database: Path) -> None:
     client.post("/", data={"text": "milk"})
     with closing(sqlite3.connect(database)) as connection:
-        ago = "SELECT unixepoch() - unixepoch(created_at), completed_at, deleted_at FROM todos"
-        seconds, completed_at, deleted_at = connection.execute(ago).fetchone()
+        ago = "strftime('%s', 'now') - strftime('%s', created_at)"
+        sql = f"SELECT {ago}, completed_at, deleted_at FROM todos"
+        seconds, completed_at, deleted_at = connection.execute(sql).fetchone()
     assert 0 <= seconds < 60
     assert (completed_at, deleted_at) == (None, None)
 
