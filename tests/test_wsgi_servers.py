@@ -76,7 +76,6 @@ server.serve()
                 "--module=todo_wsgi:create_app()",
                 "--master",
                 "--processes=2",
-                "--enable-threads",
                 "--die-on-term",
             ],
             id="uwsgi",
