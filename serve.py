@@ -112,6 +112,9 @@ def serve(settings: argparse.Namespace) -> None:
     with listen(settings.host, settings.port) as listener:
         app = create_app(settings.db)
         message = f"Serving {app.database.path} on {address_of(listener)} (Ctrl-C stops)"
+        # The path may have characters that this terminal does not know.
+        encoding = sys.stdout.encoding
+        message = message.encode(encoding, "backslashreplace").decode(encoding)
         server.serve(
             app,
             listener,

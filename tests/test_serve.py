@@ -56,6 +56,14 @@ def test_it_makes_the_database_serves_and_stops_at_a_signal(
 
 
 @POSIX_ONLY
+def test_a_path_that_cannot_be_printed_is_served(tmp_path: Path) -> None:
+    command = serve_command("--port", "0", "--db", "é\udcff.db")
+    with running(command, tmp_path, {"PYTHONIOENCODING": "ascii:strict"}) as server:
+        assert "\\xe9\\udcff.db on http://" in server.output
+        assert status_of(server.send(get())) == 200
+
+
+@POSIX_ONLY
 def test_requests_in_hand_are_finished_before_it_stops(tmp_path: Path) -> None:
     body = b"text=in+hand"
     head, _, _ = post(body, "Expect: 100-continue").partition(body)
