@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     settings = parse_settings(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # else a line at each busy moment
+    # A client can cause waitress's warnings as often as it likes, and so fill the log.
+    logging.getLogger("waitress").setLevel(logging.ERROR)
     try:
         serve(settings)
     except (CannotServe, DatabaseUnusable) as error:

@@ -24,6 +24,7 @@ from servers import (
     get,
     post,
     receive_all,
+    receive_until,
     running,
     serve_command,
     status_of,
@@ -94,6 +95,42 @@ def test_requests_in_hand_are_finished_before_it_stops(tmp_path: Path) -> None:
 
 
 @POSIX_ONLY
+def test_requests_that_were_sent_before_the_signal_are_answered(tmp_path: Path) -> None:
+    with running(serve_command("--port", "0"), tmp_path) as server, ExitStack() as stack:
+        server.process.send_signal(signal.SIGSTOP)  # it sleeps, and the system takes the bytes
+        clients = [stack.enter_context(server.connect()) for _ in range(20)]
+        for client in clients:
+            client.sendall(post(b"text=sent"))
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        assert [status_of(receive_all(client)) for client in clients] == [303] * 20
+        assert server.wait() == 0
+    assert len(read_texts(tmp_path / "todos.db")) == 20
+
+
+@POSIX_ONLY
+def test_more_signals_while_it_stops_change_nothing(tmp_path: Path) -> None:
+    with running(serve_command("--port", "0"), tmp_path) as server:
+        while server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert server.output.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which files are open")
+def test_a_long_answer_needs_no_file(tmp_path: Path) -> None:
+    with running(serve_command("--port", "0"), tmp_path) as server, deaf_client(server) as client:
+        assert is_whole(receive_all(client))
+        with server.connect() as idle:
+            idle.sendall(get().replace(b"Connection: close\r\n", b""))
+            receive_until(idle, b"</html>\n")
+            files = Path(f"/proc/{server.process.pid}/fd").glob("*")
+            assert not [file for file in files if "deleted" in str(file.readlink())]
+            assert server.stop() == 0
+    assert server.output.count("\n") == 1
+
+
+@POSIX_ONLY
 def test_a_long_answer_is_sent_whole_to_a_slow_reader_before_it_stops(tmp_path: Path) -> None:
     with running(serve_command("--port", "0"), tmp_path) as server, deaf_client(server) as client:
         received = client.recv(1)
@@ -144,6 +181,17 @@ def test_a_client_that_does_not_read_is_dropped_in_time(tmp_path: Path) -> None:
     with running(command, tmp_path) as server, deaf_client(server) as client:
         client.recv(1)
         assert status_of(server.send(get("/healthz"))) == 200
+
+
+@POSIX_ONLY
+def test_it_accepts_no_more_connections_than_the_system_allows(tmp_path: Path) -> None:
+    command = ["bash", "-c", 'ulimit -n 60; exec "$@"', "bash", *serve_command("--port", "0")]
+    with running(command, tmp_path) as server:
+        with ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(server.connect())
+        assert status_of(server.send(get("/healthz"))) == 200
+    assert server.output.count("\n") == 1
 
 
 @POSIX_ONLY

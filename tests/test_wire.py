@@ -70,6 +70,17 @@ def test_clients_that_ask_much_and_read_nothing_shut_nobody_out(server: Server) 
             connection.close()
 
 
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [("", 200), ("Content-Length: 0\r\n", 200), ("Content-Length: x\r\n", 400)],
+)
+def test_nobody_waits_for_a_body_that_does_not_come(
+    server: Server, length: str, status: int
+) -> None:
+    head = f"GET / HTTP/1.1\r\nExpect: 100-continue\r\nConnection: close\r\n{length}\r\n"
+    assert status_of(server.send(head.encode())) == status
+
+
 def test_urgent_data_closes_the_connection(server: Server) -> None:
     with server.connect() as connection:
         connection.sendall(b"GET")

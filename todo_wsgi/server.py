@@ -1,10 +1,11 @@
-"""waitress, set up for real traffic, and stopped without dropping a request.
+"""waitress, set up for real traffic, and stopped gently.
 
 `serve.py` calls `serve`. The application itself knows nothing of waitress: any WSGI server will do.
 What is in `_Channel` and `_Parser` closes gaps of waitress 3.0.2 through which clients could shut
-others out or fill the log.
+others out or put tracebacks into the log.
 """
 
+import select
 import signal
 import socket
 import sys
@@ -30,10 +31,13 @@ SETTINGS: dict[str, Any] = {
     "log_socket_errors": False,  # clients that go away are no errors of ours
     "max_request_header_size": 16 * 1024,  # bytes; browsers send about 1,000
     # Four times what the application reads, so that its own page can say that a text is too long.
-    # No body waits in a temporary file: a thousand of them would use up the file descriptors.
     "max_request_body_size": 256 * 1024,
+    # What is larger than this would wait in a temporary file; a thousand of them would use up the
+    # file descriptors. So no request does, and no answer but that of a list of 30,000 todos.
     "inbuf_overflow": 256 * 1024,
+    "outbuf_overflow": 16 * 1024 * 1024,
 }
+BACKLOG = 1024  # connections that wait to be accepted; it is waitress's default
 GRACE = 5  # seconds that the requests in hand get to finish
 
 
@@ -46,9 +50,10 @@ def serve(
 ) -> None:
     """Answer what arrives at `listener` with `app`, until SIGTERM or Ctrl-C; then close both.
 
-    The requests in hand are finished first, except those of clients so slow that it takes longer
-    than GRACE. `trusted_proxy` is the address of a proxy in front, if there is one. `started` is
-    called once signals are handled. Call this in the main thread.
+    The requests that have come by then are answered first, except those that take longer than
+    GRACE, because a client is slow or the database is locked. `trusted_proxy` is the address of a
+    proxy in front, if there is one. `started` is called once signals are handled. Call this in the
+    main thread.
     """
     connections: dict[int, Any] = {}
     settings = SETTINGS | {"connection_limit": _raise_connection_limit()}
@@ -69,21 +74,35 @@ def serve(
     # ends in the midst of one, and drops the requests that wait for a thread.
     while not stopping:
         _handle_events(server, connections)
-    server.accepting = False  # _Channel then closes each connection after its answer
-    server.del_channel()
-    listener.close()
-    deadline = time.monotonic() + GRACE
-    while _has_requests_in_hand(server) and time.monotonic() < deadline:
-        _handle_events(server, connections)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _finish_requests(server, connections, listener)
     server.task_dispatcher.shutdown(timeout=1)
+    for channel in list(server.active_channels.values()):
+        channel.handle_close()
     wasyncore.close_all(connections)
     app.close()
 
 
-def _handle_events(server: Any, connections: dict[int, Any]) -> None:
-    """Wait, a second at most, for something to read or write, and do it."""
+def _finish_requests(server: Any, connections: dict[int, Any], listener: socket.socket) -> None:
+    """Take no new connection, and go on until the requests that have come are answered."""
+    deadline = time.monotonic() + GRACE
+    for _ in range(BACKLOG):
+        if not select.select([listener], [], [], 0)[0]:
+            break
+        _handle_events(server, connections, timeout=0)
+    server.accepting = False  # _Channel then closes each connection after its answer
+    server.del_channel()
+    listener.close()
+    _handle_events(server, connections, timeout=0)  # reads what has come and was not read yet
+    while _has_requests_in_hand(server) and time.monotonic() < deadline:
+        _handle_events(server, connections)
+
+
+def _handle_events(server: Any, connections: dict[int, Any], timeout: int = 1) -> None:
+    """Wait for something to read or write, `timeout` seconds at most, and do it."""
     use_poll = SETTINGS["asyncore_use_poll"]
-    wasyncore.loop(timeout=1, use_poll=use_poll, map=connections, count=1)
+    wasyncore.loop(timeout=timeout, use_poll=use_poll, map=connections, count=1)
     # waitress has marked the idle ones. It would close them when all is sent, which never comes if
     # a client does not read.
     for channel in list(server.active_channels.values()):
@@ -124,13 +143,14 @@ def _raise_connection_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = limit + others if hard == resource.RLIM_INFINITY else min(limit + others, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
-    return allowed - others
+    return min(limit, max(allowed - others, allowed // 2))
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     """waitress's parser, which lets errors of the standard library through: here they are a 400.
 
-    It happens with a Content-Length of 5,000 digits and with an address like `http://[`.
+    It happens with a Content-Length of 5,000 digits and with an address like `http://[`. And it
+    waits for a body after `Expect: 100-continue`, also if there is none.
     """
 
     path = ""  # waitress logs it when a client is gone, also if the request could not be parsed
@@ -140,6 +160,9 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
             super().parse_header(header)
         except ValueError as error:
             raise ParsingError("The address or the Content-Length is malformed") from error
+        finally:
+            if self.body_rcv is None:  # there is no body to wait for
+                self.expect_continue = False
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
