@@ -75,7 +75,6 @@ server.serve()
                 "--http-socket=127.0.0.1:0",
                 "--module=todo_wsgi:create_app()",
                 "--master",
-                "--processes=2",
                 "--die-on-term",
             ],
             id="uwsgi",
