@@ -165,8 +165,10 @@ def nginx_before(server: Server, folder: Path, *, without: str = "") -> Iterator
     config.write_text(NGINX.format(folder=folder, server=block))
     nginx = [program, "-c", str(config), "-p", str(folder), "-e", str(folder / "error.log")]
     subprocess.run(nginx, check=True)  # it returns when it listens
-    yield port
-    subprocess.run([*nginx, "-s", "quit"], check=True)
+    try:
+        yield port
+    finally:
+        subprocess.run([*nginx, "-s", "quit"], check=True)
 
 
 def send(port: int, request: bytes) -> int:
