@@ -37,7 +37,6 @@ SETTINGS: dict[str, Any] = {
     "inbuf_overflow": 256 * 1024,
     "outbuf_overflow": 16 * 1024 * 1024,
 }
-BACKLOG = 1024  # connections that wait to be accepted; it is waitress's default
 GRACE = 5  # seconds that the requests in hand get to finish
 
 
@@ -87,9 +86,8 @@ def serve(
 def _finish_requests(server: Any, connections: dict[int, Any], listener: socket.socket) -> None:
     """Take no new connection, and go on until the requests that have come are answered."""
     deadline = time.monotonic() + GRACE
-    for _ in range(BACKLOG):
-        if not select.select([listener], [], [], 0)[0]:
-            break
+    # The system holds connections that have not been accepted yet; below the limit, accept them.
+    while server.readable() and _is_waiting(listener) and time.monotonic() < deadline:
         _handle_events(server, connections, timeout=0)
     server.accepting = False  # _Channel then closes each connection after its answer
     server.del_channel()
@@ -97,6 +95,11 @@ def _finish_requests(server: Any, connections: dict[int, Any], listener: socket.
     _handle_events(server, connections, timeout=0)  # reads what has come and was not read yet
     while _has_requests_in_hand(server) and time.monotonic() < deadline:
         _handle_events(server, connections)
+
+
+def _is_waiting(listener: socket.socket) -> bool:
+    """Whether a connection waits to be accepted."""
+    return bool(select.select([listener], [], [], 0)[0])
 
 
 def _handle_events(server: Any, connections: dict[int, Any], timeout: int = 1) -> None:
