@@ -365,7 +365,7 @@ def test_waitress_is_missing(
 
 
 def test_it_says_so_in_a_python_that_has_nothing_installed() -> None:
-    # -S leaves out the folder of what is installed; -I what the environment says of it.
+    # -S leaves out the folder of what is installed.
     bare = subprocess.run(
         [sys.executable, "-S", ROOT / "serve.py", "--port", "0"], capture_output=True, text=True
     )

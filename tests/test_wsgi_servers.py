@@ -194,6 +194,35 @@ def test_it_works_behind_nginx(tmp_path: Path) -> None:
     assert read_texts(tmp_path / "todos.db") == ["milk", "bread"]
 
 
+ECHO = """
+import socket, sys
+from todo_wsgi import server
+class Echo:
+    def __call__(self, environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        names = ("REMOTE_ADDR", "HTTP_HOST", "wsgi.url_scheme")
+        return [" ".join(environ[name] for name in names).encode()]
+    def close(self):
+        pass
+listener = socket.create_server(("127.0.0.1", 0))
+started = lambda: print("127.0.0.1:%d" % listener.getsockname()[1], flush=True)
+server.serve(Echo(), listener, trusted_proxy=sys.argv[1], started=started)
+"""
+
+
+@pytest.mark.parametrize(
+    ("trusted", "believed"),
+    [("127.0.0.1", b"203.0.113.7 todo.example https"), ("::1", b"127.0.0.1 localhost http")],
+)
+def test_a_trusted_proxy_says_who_asked_and_how(
+    tmp_path: Path, trusted: str, believed: bytes
+) -> None:
+    said = ("For: 203.0.113.7", "Host: todo.example", "Proto: https")
+    with running([sys.executable, "-c", ECHO, trusted], tmp_path) as server:
+        answer = server.send(get("/", *[f"X-Forwarded-{header}" for header in said]))
+    assert answer.endswith(b"\r\n\r\n" + believed)
+
+
 @pytest.mark.parametrize(
     ("flags", "status"),
     [(("--trusted-proxy", "127.0.0.1"), 303), ((), 403), (("--trusted-proxy", "::1"), 403)],

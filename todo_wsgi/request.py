@@ -17,6 +17,7 @@ MAX_FIELDS = 100  # a form of ours has a handful; each field costs time, so thou
 FORM_TYPE = "application/x-www-form-urlencoded"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 
+_CUT_SHORT = "The request ended before all of it had come. Send it again; nothing was changed."
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
 
 
@@ -108,9 +109,6 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
     if given and len(body) < length:
         raise BadRequest(_CUT_SHORT)
     return body
-
-
-_CUT_SHORT = "The request ended before all of it had come. Send it again; nothing was changed."
 
 
 def _parse_form(body: bytes) -> dict[str, str]:
