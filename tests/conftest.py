@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
+import html_checks
 import pytest
 from servers import Server, running, serve_command
 from werkzeug.test import Client, TestResponse
@@ -48,6 +51,15 @@ def assert_keeps_the_promises_of_all(answer: TestResponse) -> None:
         "base-uri 'none'",
     } <= set(policy)
     assert not any("script" in rule or "unsafe" in rule for rule in policy)
+    if answer.mimetype == "text/html" and answer.data:
+        html_checks.assert_is_correct(answer.text)
+
+
+def shown(client: Client, path: str = "/") -> list[str]:
+    """The texts of the todos on a page, from the top, as a browser shows them."""
+    page = client.get(path).text
+    texts = re.findall(r'<span class="text" dir="auto">(.*?)</span>', page, re.DOTALL)
+    return [html.unescape(text) for text in texts]
 
 
 def in_process(app: Application) -> Client:

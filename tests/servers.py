@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import html_checks
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -68,7 +69,11 @@ class Server:
     def send(self, request: bytes) -> bytes:
         """Send bytes, and return all bytes that come back until the server closes."""
         with self.connect() as connection:
-            return exchange(connection, request)
+            answer = exchange(connection, request)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if b"Content-Type: text/html" in head and body:
+            html_checks.assert_is_correct(body.decode())
+        return answer
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""

@@ -151,6 +151,15 @@ def test_another_content_type_is_refused_with_415(
     assert stored() == []
 
 
+def test_no_body_is_a_form_without_fields(client: Client, stored: Stored) -> None:
+    client.post("/", data={"text": "milk"})
+    assert client.post("/").status_code == 422
+    assert client.post("/todos/1/complete").status_code == 303
+    assert client.post("/clear-completed").status_code == 303
+    assert "Nothing to do yet" in client.get("/").text
+    assert stored() == ["milk"]
+
+
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -395,7 +404,7 @@ def test_500_for_a_bug_with_the_traceback_in_the_log_alone(
     def fail(connection: sqlite3.Connection) -> None:
         raise bug
 
-    monkeypatch.setattr(models, "list_todos", fail)
+    monkeypatch.setattr(models, "count_active", fail)
     answer = client.get("/")
     assert answer.status_code == 500
     assert "secret" not in answer.text
@@ -410,5 +419,5 @@ def test_500_for_a_bug_with_the_traceback_in_the_log_alone(
 def test_500_for_sql_that_is_wrong(
     client: Client, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
-    monkeypatch.setattr(models, "list_todos", lambda connection: connection.execute(sql))
+    monkeypatch.setattr(models, "count_active", lambda connection: connection.execute(sql))
     assert client.get("/").status_code == 500

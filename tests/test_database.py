@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import in_process, read_texts
+from conftest import in_process, read_texts, shown
 from servers import POSIX_ONLY, ROOT, need
 from werkzeug.test import Client
 
@@ -30,7 +30,19 @@ TUTORIAL_SCRIPT = """
     );
     INSERT INTO todos (created_at, text) VALUES ('2020-01-01 00:00:00', 'from the tutorial');
 """
-COLUMNS = ["id", "text", "created_at", "completed_at", "deleted_at"]
+# The table as version 1 of this project made it.
+VERSION_1_SCRIPT = """
+    CREATE TABLE todos (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        text TEXT NOT NULL,
+        created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+        completed_at TIMESTAMP,
+        deleted_at TIMESTAMP
+    );
+    PRAGMA user_version = 1;
+    INSERT INTO todos (text, deleted_at) VALUES ('active', NULL), ('deleted', CURRENT_TIMESTAMP);
+"""
+COLUMNS = ["id", "text", "created_at", "completed_at", "deleted_at", "moved_to", "place"]
 
 
 def run_sql(database: Path, script: str) -> None:
@@ -48,12 +60,12 @@ def read_schema(database: Path) -> tuple[object, list[str]]:
     """The schema's version, and the names of the columns."""
     with closing(sqlite3.connect(database)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        return version, [name for _, name, *_ in connection.execute("PRAGMA table_info(todos)")]
+        return version, [name for _, name, *_ in connection.execute("PRAGMA table_xinfo(todos)")]
 
 
 def test_a_missing_file_is_made(database: Path) -> None:
     create_app(database).close()
-    assert read_schema(database) == (1, COLUMNS)
+    assert read_schema(database) == (2, COLUMNS)
 
 
 def test_no_connection_is_open_before_the_first_request(app: Application, database: Path) -> None:
@@ -65,7 +77,7 @@ def test_no_connection_is_open_before_the_first_request(app: Application, databa
 def test_an_empty_file_is_filled(database: Path) -> None:
     database.touch()
     create_app(database).close()
-    assert read_schema(database) == (1, COLUMNS)
+    assert read_schema(database) == (2, COLUMNS)
 
 
 @POSIX_ONLY
@@ -79,7 +91,7 @@ def test_other_tables_in_the_file_are_left_alone(database: Path) -> None:
     run_sql(database, "CREATE TABLE notes (text); INSERT INTO notes VALUES ('kept');")
     create_app(database).close()
     assert read_row(database, "SELECT text FROM notes") == ("kept",)
-    assert read_schema(database) == (1, COLUMNS)
+    assert read_schema(database) == (2, COLUMNS)
 
 
 def test_todos_survive_restarts(database: Path) -> None:
@@ -97,15 +109,42 @@ def test_a_database_of_the_tutorial_is_upgraded_in_place(database: Path) -> None
     assert in_process(app).post("/", data={"text": "new"}).status_code == 303
     app.close()
     version, columns = read_schema(database)
-    assert version == 1
+    assert version == 2
     assert sorted(columns) == sorted(COLUMNS)
     assert read_texts(database) == ["from the tutorial", "new"]
     assert read_row(database, "SELECT created_at FROM todos") == ("2020-01-01 00:00:00",)
     assert database.stat().st_ino == inode
 
 
+def test_a_database_of_version_1_is_upgraded_in_place(database: Path) -> None:
+    run_sql(database, VERSION_1_SCRIPT)
+    app = create_app(database)
+    client = in_process(app)
+    assert shown(client) == ["active"]
+    client.post("/", data={"text": "new"})
+    client.post("/todos/1/up", data={"past": "3"})
+    assert shown(client) == ["active", "new"]
+    app.close()
+    assert read_schema(database) == (2, COLUMNS)
+
+
+@pytest.mark.parametrize("script", ["", TUTORIAL_SCRIPT, VERSION_1_SCRIPT])
+def test_an_upgraded_database_is_like_a_new_one(tmp_path: Path, script: str) -> None:
+    schemas = []
+    for path in (tmp_path / "new.db", tmp_path / "upgraded.db"):
+        if path.name == "upgraded.db":
+            run_sql(path, script)
+        create_app(path).close()
+        with closing(sqlite3.connect(path)) as connection:
+            indexes = "SELECT sql FROM sqlite_schema WHERE type = 'index' ORDER BY name"
+            columns = [column[1:6] for column in connection.execute("PRAGMA table_xinfo(todos)")]
+            schemas.append((sorted(columns), connection.execute(indexes).fetchall()))
+    assert schemas[0] == schemas[1]
+    assert len(schemas[0][1]) == 5
+
+
 def test_the_tutorials_script_over_our_database_is_upgraded_too(database: Path) -> None:
-    create_app(database).close()  # leaves user_version at 1
+    create_app(database).close()  # leaves user_version at 2
     run_sql(database, TUTORIAL_SCRIPT)
     create_app(database).close()
     assert sorted(read_schema(database)[1]) == sorted(COLUMNS)
@@ -116,7 +155,7 @@ def test_a_dump_read_back_is_opened(database: Path) -> None:
     create_app(database).close()
     run_sql(database, "PRAGMA user_version = 0")  # .dump leaves the version out
     create_app(database).close()
-    assert read_schema(database) == (1, COLUMNS)
+    assert read_schema(database) == (2, COLUMNS)
 
 
 def test_a_script_that_fails_halfway_changes_nothing(
@@ -133,7 +172,7 @@ def test_a_script_that_fails_halfway_changes_nothing(
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("PRAGMA user_version = 2", "made by a newer version of todo_wsgi.* Update todo_wsgi"),
+        ("PRAGMA user_version = 3", "made by a newer version of todo_wsgi.* Update todo_wsgi"),
         ("CREATE TABLE todos (id, title)", r"other columns \(id, title\), so another program"),
         ("CREATE VIEW todos AS SELECT 1 AS id, 2 AS text, 3 AS created_at", "cannot be used"),
     ],
@@ -308,7 +347,7 @@ def test_the_script_starts_afresh_by_hand(
         subprocess.run(
             [need("sqlite3"), "-bail", *like_newer_versions, database], stdin=script, check=True
         )
-    assert read_schema(database) == (1, COLUMNS)
+    assert read_schema(database) == (2, COLUMNS)
     assert stored() == []
     assert client.post("/", data={"text": "bread"}).status_code == 303
     assert stored() == ["bread"]

@@ -42,7 +42,7 @@ def test_the_journey_of_one_post(tmp_path: Path) -> None:
 
         # It is not a page. It says: done, now go there with a GET.
         assert status == "HTTP/1.1 303 See Other"
-        assert "Location: /" in headers
+        assert "Location: /?added=1" in headers
         assert "Content-Length: 0" in headers
 
         # When the browser hears that, the todo is on the disk. Any program can read it there.
@@ -51,12 +51,14 @@ def test_the_journey_of_one_post(tmp_path: Path) -> None:
         assert (number, text) == (1, "milk & honey")
 
         # So the browser goes there, by itself, and on the same connection.
-        browser.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        browser.sendall(b"GET /?added=1 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
         with closing(browser), browser.makefile(encoding="utf-8", newline="") as answer_to_get:
             page = answer_to_get.read()
 
         # Now there is a page, made of templates (pages.py, templating.py). In HTML "&" begins the
         # name of a character, so there it is written as such a name: it is escaped.
         assert page.startswith("HTTP/1.1 200 OK\r\n")
-        assert '<li id="todo-1" dir="auto">milk &amp; honey</li>' in page
+        assert '<span class="text" dir="auto">milk &amp; honey</span>' in page
+        # Its title tells what has happened, to somebody who does not see it.
+        assert "<title>Added: milk &amp; honey, 1 item left</title>" in page
         # Reloading it is a GET again, which changes nothing: that is what the 303 was for.

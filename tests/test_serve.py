@@ -24,7 +24,6 @@ from servers import (
     get,
     post,
     receive_all,
-    receive_until,
     running,
     serve_command,
     status_of,
@@ -118,16 +117,22 @@ def test_more_signals_while_it_stops_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which files are open")
-def test_a_long_answer_needs_no_file(tmp_path: Path) -> None:
-    with running(serve_command("--port", "0"), tmp_path) as server, deaf_client(server) as client:
-        assert is_whole(receive_all(client))
-        with server.connect() as idle:
-            idle.sendall(get().replace(b"Connection: close\r\n", b""))
-            receive_until(idle, b"</html>\n")
-            files = Path(f"/proc/{server.process.pid}/fd").glob("*")
-            assert not [file for file in files if "deleted" in str(file.readlink())]
-            assert server.stop() == 0
-    assert server.output.count("\n") == 1
+@pytest.mark.parametrize(("path", "files"), [("/", 0), ("/todos.txt", 1)])
+def test_only_a_long_export_waits_in_a_file(tmp_path: Path, path: str, files: int) -> None:
+    def temporary_files() -> list[str]:
+        opened = Path(f"/proc/{server.process.pid}/fd").glob("*")
+        return [file for file in map(os.readlink, opened) if "(deleted)" in file]
+
+    with (
+        running(serve_command("--port", "0"), tmp_path) as server,
+        deaf_client(server, path) as client,
+    ):
+        received = client.recv(1)
+        assert status_of(server.send(get("/healthz"))) == 200
+        assert len(temporary_files()) == files
+        assert is_whole(received + receive_all(client))
+        assert status_of(server.send(get("/healthz"))) == 200
+        assert temporary_files() == []
 
 
 @POSIX_ONLY
@@ -211,16 +216,18 @@ def with_other_limits(change: str) -> list[str]:
 
 
 @contextmanager
-def deaf_client(server: Server) -> Iterator[socket.socket]:
-    """A client that has asked for a page of 15 MB, and takes in little of it until it is read."""
+def deaf_client(server: Server, path: str = "/todos.txt") -> Iterator[socket.socket]:
+    """A client that has asked for an export of 15 MB, and takes little of it until it is read."""
     with closing(sqlite3.connect("todos.db")) as connection, connection:
         many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) "
-        connection.execute(many + "INSERT INTO todos (text) SELECT printf('%0500d', i) FROM n")
+        connection.execute(
+            many + "INSERT INTO todos (text) SELECT replace(printf('%0500d', i), '0', '''') FROM n"
+        )
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         client.settimeout(20)
         client.connect(("127.0.0.1", server.port))
-        client.sendall(get())
+        client.sendall(get(path))
         yield client
 
 

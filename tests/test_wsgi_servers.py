@@ -99,10 +99,11 @@ def assert_works(server: Server) -> None:
     assert status_of(server.send(get())) == 200
     answer = server.send(post("text=milk %26 🍞".encode(), "Sec-Fetch-Site: same-origin"))
     assert status_of(answer) == 303
-    assert b"\r\nLocation: /\r\n" in answer
+    assert b"\r\nLocation: /?added=1\r\n" in answer
     page = server.send(get())
     assert status_of(page) == 200
-    assert ">milk &amp; 🍞</li>" in page.decode()
+    assert ">milk &amp; 🍞</span>" in page.decode()
+    assert " milk & 🍞\n" in server.send(get("/todos.txt")).decode()
     assert status_of(server.send(post(b"text="))) == 422
     assert status_of(server.send(get(STYLE.path))) == 200
     assert status_of(server.send(get("/healthz"))) == 200

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from wsgiref.types import StartResponse, WSGIEnvironment
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from todo_wsgi import handlers, pages
 from todo_wsgi.db import Database, is_unavailable
 from todo_wsgi.errors import Forbidden, HTTPError, InternalServerError, ServiceUnavailable
 from todo_wsgi.request import SAFE_METHODS, Request
-from todo_wsgi.response import Response
 from todo_wsgi.routing import Route, match
 from todo_wsgi.static import ICON, STYLE
 
@@ -23,6 +23,19 @@ logger = logging.getLogger("todo_wsgi")
 ROUTES = [
     Route("GET", "/", handlers.show_todos),
     Route("POST", "/", handlers.create_todo),
+    Route("GET", "/todos/{id}", handlers.show_todo),
+    Route("POST", "/todos/{id}", handlers.edit_todo),
+    Route("POST", "/todos/{id}/complete", handlers.complete_todo),
+    Route("POST", "/todos/{id}/reopen", handlers.reopen_todo),
+    Route("POST", "/todos/{id}/delete", handlers.delete_todo),
+    Route("POST", "/todos/{id}/up", handlers.move_todo_up),
+    Route("POST", "/todos/{id}/down", handlers.move_todo_down),
+    Route("POST", "/complete-all", handlers.complete_all),
+    Route("POST", "/clear-completed", handlers.clear_completed),
+    Route("POST", "/undo", handlers.undo),
+    Route("GET", "/todos.txt", handlers.export_todos),
+    Route("GET", "/import", handlers.show_import),
+    Route("POST", "/import", handlers.import_todos),
     Route("GET", "/healthz", handlers.check_health),
     Route("GET", STYLE.path, handlers.send_style),
     Route("GET", ICON.path, handlers.send_icon),
@@ -45,21 +58,21 @@ class Application:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request: the server calls this for each (PEP 3333)."""
         response = self.respond(Request(environ))
         return response(environ, start_response)
 
-    def respond(self, request: Request) -> Response:
+    def respond(self, request: Request) -> WSGIApplication:
         """Return the response of the request's handler, or the page of the error that came up.
 
         Nothing that a client sends, and no state of the database, makes this raise.
         """
         try:
-            handler = match(ROUTES, request.method, request.path)
+            handler, numbers = match(ROUTES, request.method, request.path)
             if request.method not in SAFE_METHODS and request.is_from_another_site:
                 raise Forbidden
-            return handler(request, self.database)
+            return handler(request, self.database, *numbers)
         except HTTPError as error:
             return pages.error_page(error)
         except Exception as error:

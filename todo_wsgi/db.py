@@ -8,17 +8,25 @@ import os
 import sqlite3
 import threading
 import weakref
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from todo_wsgi.resources import read_resource
 
-SCHEMA_VERSION = 1  # PRAGMA user_version of a database that init_db.sql made
+SCHEMA_VERSION = 2  # PRAGMA user_version of a database that init_db.sql made
 BUSY_TIMEOUT = 3.0  # seconds that a statement waits for another writer before it gives up
 
 _TUTORIAL_COLUMNS = {"id", "text", "created_at"}
-_COLUMNS = _TUTORIAL_COLUMNS | {"completed_at", "deleted_at"}
+_VERSION_1_COLUMNS = _TUTORIAL_COLUMNS | {"completed_at", "deleted_at"}
+_ADDED_COLUMNS = {  # since the tutorial, in their order
+    "completed_at": "TIMESTAMP",
+    "deleted_at": "TIMESTAMP",
+    "moved_to": "INTEGER",
+    "place": "INTEGER AS (coalesce(moved_to, id))",
+}
+_COLUMNS = _TUTORIAL_COLUMNS | _ADDED_COLUMNS.keys()
 
 # What SQLite reports when our own SQL or our use of it is wrong; all else is the file's condition.
 _OUR_MISTAKES = {
@@ -178,12 +186,18 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
                 f"{path} was made by a newer version of todo_wsgi (schema {version}, this one "
                 f"knows {SCHEMA_VERSION}). Update todo_wsgi, or choose another file."
             )
+        script = _split_script(read_resource("init_db.sql").decode())
         if not columns:
-            _run_script(connection, read_resource("init_db.sql").decode())
-        elif columns == _TUTORIAL_COLUMNS:
-            connection.execute("ALTER TABLE todos ADD COLUMN completed_at TIMESTAMP")
-            connection.execute("ALTER TABLE todos ADD COLUMN deleted_at TIMESTAMP")
-        elif not columns >= _COLUMNS:
+            for statement in script:
+                connection.execute(statement)
+        elif columns == _TUTORIAL_COLUMNS or columns >= _VERSION_1_COLUMNS:
+            for name, definition in _ADDED_COLUMNS.items():
+                if name not in columns:
+                    connection.execute(f"ALTER TABLE todos ADD COLUMN {name} {definition}")
+            for statement in script:
+                if "CREATE INDEX" in statement:
+                    connection.execute(statement)
+        else:
             raise DatabaseUnusable(
                 f"{path} has a table todos with other columns ({', '.join(sorted(columns))}), "
                 "so another program made it. Choose another file."
@@ -194,16 +208,17 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
 def _read_schema(connection: sqlite3.Connection) -> tuple[int, set[str]]:
     """Return the schema's version, and the names of the columns of the table, if there is one."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return version, {name for _, name, *_ in connection.execute("PRAGMA table_info(todos)")}
+    # table_xinfo, because table_info leaves out computed columns.
+    return version, {name for _, name, *_ in connection.execute("PRAGMA table_xinfo(todos)")}
 
 
-def _run_script(connection: sqlite3.Connection, script: str) -> None:
-    """Run SQL statements within the open transaction, which `executescript` would commit first."""
+def _split_script(script: str) -> Iterator[str]:
+    """Yield the statements, for the open transaction; `executescript` would commit it first."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
         if sqlite3.complete_statement(statement):
-            connection.execute(statement)
+            yield statement
             statement = ""
 
 

@@ -3,18 +3,47 @@
 They are the C of MVC (Flask and Django call them views): they read the request, ask or tell
 `models.py`, and choose the page. `Application.respond` calls them, and makes pages of the errors
 that they let through: an HTTPError of the request, an sqlite3.Error of the database.
+
+Whatever changes the list answers with a redirect to it. The address there says what has happened,
+as `?completed=7` or `?deleted_at=...`, and the page tells it, from what the database says of it.
 """
+
+import sqlite3
+from collections.abc import Mapping
+from tempfile import SpooledTemporaryFile
 
 from todo_wsgi import models, pages
 from todo_wsgi.db import Database
-from todo_wsgi.request import Request
-from todo_wsgi.response import TEXT, Response, redirect
+from todo_wsgi.errors import NotFound
+from todo_wsgi.listing import Listing, read_listing
+from todo_wsgi.models import Todo
+from todo_wsgi.pages import Event
+from todo_wsgi.request import Request, read_integer
+from todo_wsgi.response import TEXT, FileResponse, Response, redirect
 from todo_wsgi.static import ICON, STYLE
+from todo_wsgi.todotxt import InvalidLine, format_todo, parse_todos
+
+_GONE = "This todo is gone: somebody has deleted it. Nothing was changed."
+_KEPT_IN_MEMORY = 1024 * 1024  # bytes; a longer export waits in a temporary file
+
+_VERBS = {
+    "added": "Added",
+    "completed": "Completed",
+    "reopened": "Reopened",
+    "saved": "Saved",
+    "moved": "Moved",
+    "restored": "Restored",
+}
+
+
+# The list
 
 
 def show_todos(request: Request, database: Database) -> Response:
-    """GET /: the list, newest first."""
-    return pages.todos_page(models.list_todos(database.connection()))
+    """GET /: the list; the address says which part of it, and what has just happened."""
+    listing = read_listing(request.query)
+    connection = database.connection()
+    return _list_page(connection, listing, event=_read_event(connection, request.query))
 
 
 def create_todo(request: Request, database: Database) -> Response:
@@ -22,13 +51,207 @@ def create_todo(request: Request, database: Database) -> Response:
 
     A text that cannot be a todo comes back in the form, with the reason.
     """
+    listing = read_listing(request.form)
     typed = request.form.get("text", "")
     connection = database.connection()
     try:
-        models.insert_todo(connection, models.clean_text(typed))
+        todo_id = models.insert_todo(connection, models.clean_text(typed))
     except models.InvalidText as reason:
-        return pages.todos_page(models.list_todos(connection), text=typed, problem=str(reason))
-    return redirect("/")
+        return _list_page(connection, listing, text=typed, problem=str(reason))
+    # On top, where it can be seen: it is not among the completed ones.
+    return redirect(Listing("active" if listing.show == "active" else "all").address(added=todo_id))
+
+
+def _list_page(
+    connection: sqlite3.Connection,
+    listing: Listing,
+    *,
+    event: Event | None = None,
+    text: str = "",
+    problem: str = "",
+) -> Response:
+    show, start = listing
+    return pages.list_page(
+        listing,
+        models.list_todos(connection, show, start, models.PAGE_SIZE + 1),
+        []
+        if start is None
+        else models.list_todos_above(connection, show, start, models.PAGE_SIZE + 1),
+        left=models.count_active(connection),
+        has_completed=bool(models.list_todos(connection, "completed", None, 1)),
+        event=event,
+        text=text,
+        problem=problem,
+    )
+
+
+def _read_event(connection: sqlite3.Connection, query: Mapping[str, str]) -> Event | None:
+    """Return what has just happened, according to the address and to the database."""
+    if "deleted_at" in query:
+        todos = models.find_deleted_at(connection, query["deleted_at"])
+        return Event("Deleted", todos, undo=("deleted_at", query["deleted_at"])) if todos else None
+    if "completed_at" in query:
+        todos = models.find_completed_at(connection, query["completed_at"])
+        undo = ("completed_at", query["completed_at"])
+        return Event("Completed", todos, undo=undo) if todos else None
+    for name, verb in _VERBS.items():
+        if name in query and (todo := models.find_todo(connection, read_integer(query[name]))):
+            return Event(verb, [todo])
+    return None
+
+
+# One todo
+
+
+def show_todo(request: Request, database: Database, todo_id: int) -> Response:
+    """GET /todos/7: the form that edits it."""
+    listing = read_listing(request.query)
+    return pages.todo_page(listing, _found(models.find_todo(database.connection(), todo_id)))
+
+
+def edit_todo(request: Request, database: Database, todo_id: int) -> Response:
+    """POST /todos/7: change its text to that of the field `text`."""
+    listing = read_listing(request.form)
+    typed = request.form.get("text", "")
+    connection = database.connection()
+    try:
+        todo = _found(models.edit_todo(connection, todo_id, models.clean_text(typed)))
+    except models.InvalidText as reason:
+        todo = _found(models.find_todo(connection, todo_id))
+        return pages.todo_page(listing, todo, text=typed, problem=str(reason))
+    return _redirect_to_row(connection, listing, todo, saved=todo_id)
+
+
+def complete_todo(request: Request, database: Database, todo_id: int) -> Response:
+    """POST /todos/7/complete: complete it."""
+    listing = read_listing(request.form)
+    connection = database.connection()
+    todo = _found(models.complete_todo(connection, todo_id))
+    return _redirect_to_row(connection, listing, todo, completed=todo_id)
+
+
+def reopen_todo(request: Request, database: Database, todo_id: int) -> Response:
+    """POST /todos/7/reopen: make it active again."""
+    listing = read_listing(request.form)
+    connection = database.connection()
+    todo = _found(models.reopen_todo(connection, todo_id))
+    return _redirect_to_row(connection, listing, todo, reopened=todo_id)
+
+
+def move_todo_up(request: Request, database: Database, todo_id: int) -> Response:
+    """POST /todos/7/up: move it up past the todo that the field `past` names."""
+    return _move_todo(request, database, todo_id, up=True)
+
+
+def move_todo_down(request: Request, database: Database, todo_id: int) -> Response:
+    """POST /todos/7/down: move it down past the todo that the field `past` names."""
+    return _move_todo(request, database, todo_id, up=False)
+
+
+def _move_todo(request: Request, database: Database, todo_id: int, *, up: bool) -> Response:
+    listing = read_listing(request.form)
+    past = read_integer(request.form.get("past", ""))
+    connection = database.connection()
+    todo = _found(models.move_todo(connection, todo_id, past, up=up))
+    if todo not in models.list_todos(connection, *listing):
+        listing = listing._replace(start=todo.place)  # it has moved to another page
+    return _redirect_to_row(connection, listing, todo, moved=todo_id)
+
+
+def delete_todo(request: Request, database: Database, todo_id: int) -> Response:
+    """POST /todos/7/delete: delete it; the next page offers to undo that."""
+    listing = read_listing(request.form)
+    time = models.delete_todo(database.connection(), todo_id)
+    if time is None:
+        raise NotFound(_GONE)
+    return redirect(listing.address(deleted_at=time))
+
+
+def _found(todo: Todo | None) -> Todo:
+    if todo is None:
+        raise NotFound(_GONE)
+    return todo
+
+
+def _redirect_to_row(
+    connection: sqlite3.Connection, listing: Listing, todo: Todo, **event: int
+) -> Response:
+    """Send the browser to the todo's row, or where the filter hides it, to the one next to it."""
+    below = models.list_todos(connection, listing.show, todo.place, 1)  # it, or the next one
+    nearest = below or models.list_todos_above(connection, listing.show, todo.place, 1)
+    return redirect(listing.address(row=nearest[0].id if nearest else None, **event))
+
+
+# Many todos at once
+
+
+def complete_all(request: Request, database: Database) -> Response:
+    """POST /complete-all: complete all todos; the next page offers to undo that."""
+    listing = Listing(read_listing(request.form).show)
+    return redirect(listing.address(completed_at=models.complete_all(database.connection())))
+
+
+def clear_completed(request: Request, database: Database) -> Response:
+    """POST /clear-completed: delete all completed todos; the next page offers to undo that."""
+    listing = Listing(read_listing(request.form).show)
+    return redirect(listing.address(deleted_at=models.delete_completed(database.connection())))
+
+
+def undo(request: Request, database: Database) -> Response:
+    """POST /undo: bring back what was deleted at `deleted_at`, or completed at `completed_at`.
+
+    Nothing is found where it was brought back already, by a double click, or is too old.
+    """
+    listing = read_listing(request.form)
+    connection = database.connection()
+    if "deleted_at" in request.form:
+        time = request.form["deleted_at"]
+        event, todos = "restored", models.restore_deleted_at(connection, time)
+        if not todos and not models.is_recoverable(time):
+            raise NotFound("That was deleted more than 30 days ago, and is gone for good.")
+    else:
+        time = request.form.get("completed_at", "")
+        event, todos = "reopened", models.reopen_completed_at(connection, time)
+    if len(todos) == 1:
+        return _redirect_to_row(connection, listing, todos[0], **{event: todos[0].id})
+    return redirect(listing.address())
+
+
+# The list as a file
+
+
+def export_todos(request: Request, database: Database) -> FileResponse:
+    """GET /todos.txt: the list in the todo.txt format, in constant memory, however long it is.
+
+    It is written to a file first and sent from there: a slow reader does not hold up the database,
+    and an error of the database is an error page, and not half a list.
+    """
+    file = SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY)  # noqa: SIM115  the server closes it
+    for todo in models.iterate_todos(database.connection()):
+        file.write(format_todo(todo).encode())
+    return FileResponse(file, content_type=TEXT)
+
+
+def show_import(request: Request, database: Database) -> Response:
+    """GET /import: the form for a list in the todo.txt format."""
+    return pages.import_page()
+
+
+def import_todos(request: Request, database: Database) -> Response:
+    """POST /import: add the todos of the field `text` on top, all of them or none."""
+    typed = request.form.get("text", "")
+    try:
+        todos = parse_todos(typed)
+    except InvalidLine as reason:
+        return pages.import_page(text=typed, problem=str(reason))
+    if not todos:
+        return pages.import_page(text=typed, problem="Put in at least one line.")
+    return redirect(
+        Listing().address(added=models.insert_dated_todos(database.connection(), todos))
+    )
+
+
+# Files and health
 
 
 def check_health(request: Request, database: Database) -> Response:

@@ -1,14 +1,30 @@
-"""What the application keeps: todos. One function for each SQL statement.
+"""What the application keeps: todos. One function for each thing that is asked or done.
 
 Handlers call these with a connection from `db.py`. Storage knows nothing of HTTP: a text that
-cannot be a todo is an InvalidText, and the handler decides what the visitor sees.
+cannot be a todo is an InvalidText, a todo that is not there is None or False, and the handler
+decides what the visitor sees.
+
+Every statement finds its rows through an index of init_db.sql, however long the list is.
 """
 
+import re
 import sqlite3
 import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 MAX_TEXT_LENGTH = 500  # characters; a todo is a line, not a letter
+PAGE_SIZE = 100  # todos
+RECOVERABLE = timedelta(days=30)  # from when it is deleted until it is removed for good
+
+FILTERS = {
+    "all": "deleted_at IS NULL",
+    "active": "deleted_at IS NULL AND completed_at IS NULL",
+    "completed": "deleted_at IS NULL AND completed_at IS NOT NULL",
+}
+_TOP = 2**63 - 1  # no place is higher: it is SQLite's largest integer
 
 
 class InvalidText(ValueError):
@@ -20,15 +36,35 @@ class Todo(NamedTuple):
 
     id: int
     text: str
+    is_completed: bool
+    place: int
+
+
+# A row put in by hand may hold a BLOB; CAST makes it text like all others.
+_TODO = "id, CAST(text AS TEXT), completed_at IS NOT NULL, place"
+
+
+class DatedTodo(NamedTuple):
+    """A todo with its dates, like "2026-11-22", as a todo.txt file has them."""
+
+    text: str
+    is_completed: bool
+    created_on: str | None
+    completed_on: str | None
+
+
+def join_lines(text: str) -> str:
+    """Return the text as one line: a space for its line breaks and the white space around them."""
+    return " ".join(filter(None, map(str.strip, re.split("[\r\n]", text))))
 
 
 def clean_text(text: str) -> str:
-    """Return a todo's text without the white space around it.
+    """Return a todo's text as one line, without the white space around it.
 
     Raises InvalidText if nothing is left, or it is too long, or it has a control character such as
-    a tab or a line break: those are invisible, and a list of single lines has no place for them.
+    a tab: those are invisible, and a list of single lines has no place for them.
     """
-    text = text.strip()
+    text = join_lines(text)
     if not text:
         raise InvalidText("Write what there is to do.")
     if len(text) > MAX_TEXT_LENGTH:
@@ -36,30 +72,263 @@ def clean_text(text: str) -> str:
             f"Shorten it to {MAX_TEXT_LENGTH} characters: it has {len(text)} at the moment."
         )
     if any(unicodedata.category(character) == "Cc" for character in text):
-        raise InvalidText("Remove the control characters, such as tabs or line breaks.")
+        raise InvalidText("Remove the control characters, such as tabs.")
     return text
 
 
-def list_todos(connection: sqlite3.Connection) -> list[Todo]:
-    """Return all todos but the deleted ones, newest first."""
-    # A row put in by hand may hold a BLOB; CAST makes it text like all others.
+# Reading
+
+
+def list_todos(
+    connection: sqlite3.Connection, show: str, start: int | None, limit: int = PAGE_SIZE
+) -> list[Todo]:
+    """Return the todos of the filter `show`, from the place `start` (None: the top) downwards."""
     rows = connection.execute(
-        """
-        SELECT id, CAST(text AS TEXT)
+        f"""
+        SELECT {_TODO}
         FROM todos
-        WHERE deleted_at IS NULL
-        ORDER BY id DESC
-        """
+        WHERE {FILTERS[show]} AND place <= ?
+        ORDER BY place DESC
+        LIMIT ?
+        """,
+        (_TOP if start is None else start, limit),
     )
     return [Todo(*row) for row in rows]
 
 
-def insert_todo(connection: sqlite3.Connection, text: str) -> None:
-    """Add a todo. When this returns, it is on the disk."""
-    with connection:  # COMMIT at the end, or ROLLBACK on an error; BEGIN comes with the INSERT
-        connection.execute("INSERT INTO todos (text) VALUES (?)", (text,))
+def list_todos_above(
+    connection: sqlite3.Connection, show: str, start: int, limit: int
+) -> list[Todo]:
+    """Return the todos of the filter `show` above the place `start`, the nearest one first."""
+    rows = connection.execute(
+        f"""
+        SELECT {_TODO}
+        FROM todos
+        WHERE {FILTERS[show]} AND place > ?
+        ORDER BY place
+        LIMIT ?
+        """,
+        (start, limit),
+    )
+    return [Todo(*row) for row in rows]
+
+
+def find_todo(connection: sqlite3.Connection, todo_id: int) -> Todo | None:
+    """Return the todo, or None if there is none, or it is deleted."""
+    row = connection.execute(
+        f"SELECT {_TODO} FROM todos WHERE id = ? AND deleted_at IS NULL", (todo_id,)
+    ).fetchone()
+    return row and Todo(*row)
+
+
+def find_completed_at(connection: sqlite3.Connection, time: str) -> list[Todo]:
+    """Return what was completed at that time: nothing, one todo, or two for many."""
+    rows = connection.execute(
+        f"SELECT {_TODO} FROM todos WHERE {FILTERS['completed']} AND completed_at = ? LIMIT 2",
+        (time,),
+    )
+    return [Todo(*row) for row in rows]
+
+
+def find_deleted_at(connection: sqlite3.Connection, time: str) -> list[Todo]:
+    """Return what was deleted at that time: nothing, one todo, or two for many.
+
+    What was deleted too long ago to be brought back is not found.
+    """
+    rows = connection.execute(
+        f"SELECT {_TODO} FROM todos WHERE deleted_at = ? AND deleted_at > ? LIMIT 2",
+        (time, _end_of_recovery()),
+    )
+    return [Todo(*row) for row in rows]
+
+
+def is_recoverable(time: str) -> bool:
+    """Return whether what was deleted at that time could still be brought back."""
+    return time > _end_of_recovery()
+
+
+def count_active(connection: sqlite3.Connection) -> int:
+    """Return how many todos are left to do."""
+    sql = f"SELECT count(*) FROM todos WHERE {FILTERS['active']}"
+    count: int = connection.execute(sql).fetchone()[0]
+    return count
+
+
+def iterate_todos(connection: sqlite3.Connection) -> Iterator[DatedTodo]:
+    """Yield all todos from the top, as they are at this moment, one at a time."""
+    rows = connection.execute(
+        f"""
+        SELECT CAST(text AS TEXT), completed_at IS NOT NULL, date(created_at), date(completed_at)
+        FROM todos
+        WHERE {FILTERS["all"]}
+        ORDER BY place DESC
+        """
+    )
+    return (DatedTodo(*row) for row in rows)
 
 
 def check_readable(connection: sqlite3.Connection) -> None:
     """Read from the table; an sqlite3.Error if that cannot be done."""
     connection.execute("SELECT id FROM todos LIMIT 1").fetchone()
+
+
+# Changing. When one of these functions returns, what it did is on the disk.
+
+
+@contextmanager
+def _change(connection: sqlite3.Connection) -> Iterator[str]:
+    """Make what is done in the `with` block one transaction, all or nothing; gives its time.
+
+    The time is the name of the change, too: todos that were deleted or completed together have the
+    same `deleted_at` or `completed_at`, which no others have, and so are brought back together.
+
+    By the way, each change removes for good some of what was deleted long ago. A few at a time, so
+    that nobody has to wait for it.
+    """
+    with connection:  # COMMIT at the end, or ROLLBACK on an error; BEGIN comes with the DELETE
+        # What somebody put there by hand and is no time at all, like 1, is not between texts.
+        connection.execute(
+            """
+            DELETE FROM todos
+            WHERE id IN (SELECT id FROM todos WHERE deleted_at BETWEEN '' AND ? LIMIT 100)
+            """,
+            (_end_of_recovery(),),
+        )
+        # From here on nobody else can write, so that no other change has this time.
+        yield _format_time(datetime.now(UTC))
+
+
+def _end_of_recovery() -> str:
+    """Return the time before which what was deleted is gone."""
+    return _format_time(datetime.now(UTC) - RECOVERABLE)
+
+
+def _format_time(time: datetime) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def insert_todo(connection: sqlite3.Connection, text: str) -> int:
+    """Add a todo on top, and return its id."""
+    with _change(connection):
+        return _id_of(connection.execute("INSERT INTO todos (text) VALUES (?)", (text,)))
+
+
+def insert_dated_todos(connection: sqlite3.Connection, todos: Sequence[DatedTodo]) -> int:
+    """Add these on top, in their order, and return the id of the first. A missing date is today."""
+    with _change(connection) as now:
+        for todo in reversed(todos):
+            created_at = f"{todo.created_on} 00:00:00" if todo.created_on else now
+            completed_at = f"{todo.completed_on} 00:00:00" if todo.completed_on else now
+            inserted = connection.execute(
+                "INSERT INTO todos (text, created_at, completed_at) VALUES (?, ?, ?)",
+                (todo.text, created_at, completed_at if todo.is_completed else None),
+            )
+        return _id_of(inserted)
+
+
+def _id_of(inserted: sqlite3.Cursor) -> int:
+    assert inserted.lastrowid is not None  # it is there after an INSERT
+    return inserted.lastrowid
+
+
+def edit_todo(connection: sqlite3.Connection, todo_id: int, text: str) -> Todo | None:
+    """Change the text, and return the todo; None if it is not there."""
+    with _change(connection):
+        connection.execute(
+            "UPDATE todos SET text = ? WHERE id = ? AND deleted_at IS NULL", (text, todo_id)
+        )
+        return find_todo(connection, todo_id)
+
+
+def complete_todo(connection: sqlite3.Connection, todo_id: int) -> Todo | None:
+    """Complete it if it is active, and return the todo; None if it is not there."""
+    with _change(connection) as now:
+        connection.execute(
+            f"UPDATE todos SET completed_at = ? WHERE id = ? AND {FILTERS['active']}",
+            (now, todo_id),
+        )
+        return find_todo(connection, todo_id)
+
+
+def reopen_todo(connection: sqlite3.Connection, todo_id: int) -> Todo | None:
+    """Make it active if it is completed, and return the todo; None if it is not there."""
+    with _change(connection):
+        connection.execute(
+            "UPDATE todos SET completed_at = NULL WHERE id = ? AND deleted_at IS NULL", (todo_id,)
+        )
+        return find_todo(connection, todo_id)
+
+
+def move_todo(connection: sqlite3.Connection, todo_id: int, past: int, *, up: bool) -> Todo | None:
+    """Move a todo up past another one, or down, by swapping their places; return it as it is then.
+
+    It stays where it is if it is past the other one already. None if either is not there.
+    """
+    with _change(connection):
+        todo, other = find_todo(connection, todo_id), find_todo(connection, past)
+        if todo is None or other is None:
+            return None
+        if (other.place > todo.place) is up:
+            connection.execute(
+                "UPDATE todos SET moved_to = CASE id WHEN ? THEN ? ELSE ? END WHERE id IN (?, ?)",
+                (todo_id, other.place, todo.place, todo_id, past),
+            )
+        return find_todo(connection, todo_id)
+
+
+def complete_all(connection: sqlite3.Connection) -> str | None:
+    """Complete what is active, and return the time: that of the last completion if nothing was.
+
+    So whoever clicks twice can undo it all the same. None if no todo is completed now.
+    """
+    with _change(connection) as now:
+        completed = connection.execute(
+            f"UPDATE todos SET completed_at = ? WHERE {FILTERS['active']}", (now,)
+        )
+        last = f"SELECT max(completed_at) FROM todos WHERE {FILTERS['completed']}"
+        return now if completed.rowcount else connection.execute(last).fetchone()[0]
+
+
+def delete_todo(connection: sqlite3.Connection, todo_id: int) -> str | None:
+    """Delete a todo; return when it was deleted, now or before, or None if it is not there."""
+    with _change(connection) as now:
+        connection.execute(
+            "UPDATE todos SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL", (now, todo_id)
+        )
+        row = connection.execute("SELECT deleted_at FROM todos WHERE id = ?", (todo_id,)).fetchone()
+        time: str | None = row and row[0]
+        return time
+
+
+def delete_completed(connection: sqlite3.Connection) -> str | None:
+    """Delete what is completed, and return the time: that of the last deletion if nothing was.
+
+    None if no todo has been deleted lately.
+    """
+    with _change(connection) as now:
+        deleted = connection.execute(
+            f"UPDATE todos SET deleted_at = ? WHERE {FILTERS['completed']}", (now,)
+        )
+        last = "SELECT max(deleted_at) FROM todos WHERE deleted_at IS NOT NULL"
+        return now if deleted.rowcount else connection.execute(last).fetchone()[0]
+
+
+def reopen_completed_at(connection: sqlite3.Connection, time: str) -> list[Todo]:
+    """Make active again what was completed at that time; return what `find_completed_at` found."""
+    with _change(connection):
+        todos = find_completed_at(connection, time)
+        connection.execute(
+            f"UPDATE todos SET completed_at = NULL "
+            f"WHERE {FILTERS['completed']} AND completed_at = ?",
+            (time,),
+        )
+        return todos
+
+
+def restore_deleted_at(connection: sqlite3.Connection, time: str) -> list[Todo]:
+    """Bring back what was deleted at that time; return what `find_deleted_at` found."""
+    with _change(connection):
+        todos = find_deleted_at(connection, time)
+        if todos:
+            connection.execute("UPDATE todos SET deleted_at = NULL WHERE deleted_at = ?", (time,))
+        return todos

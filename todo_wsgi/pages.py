@@ -6,46 +6,217 @@ Handlers and the error handling of `application.py` call these functions; the HT
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import NamedTuple
 
 from todo_wsgi.errors import HTTPError
-from todo_wsgi.models import Todo
+from todo_wsgi.listing import Listing
+from todo_wsgi.models import PAGE_SIZE, Todo
 from todo_wsgi.response import Response, status_text
 from todo_wsgi.static import ICON, STYLE
 from todo_wsgi.templating import SafeHTML, load_template
 
 _PAGE = load_template("page.html")
-_TODO_LIST = load_template("todo_list.html")
-_TODOS = load_template("todos.html")
+_LIST = load_template("list.html")
 _TODO = load_template("todo.html")
-_NO_TODOS = load_template("no_todos.html")
+_UNDO = load_template("undo.html")
+_PAGER = load_template("pager.html")
+_LINK = load_template("link.html")
+_BUTTON = load_template("button.html")
+_COMPLETE_ALL = _BUTTON.render(action="/complete-all", label="Mark all as complete")
+_CLEAR_COMPLETED = _BUTTON.render(action="/clear-completed", label="Clear completed")
+_EDIT = load_template("edit.html")
+_IMPORT = load_template("import.html")
 _ERROR = load_template("error.html")
 
+_FILTERS = {"all": "All", "active": "Active", "completed": "Completed"}
+_TITLES = {"all": "Todos", "active": "Active todos", "completed": "Completed todos"}
+_DONE_TO_MANY = {"Completed": "Marked all as complete", "Deleted": "Deleted the completed todos"}
 
-def todos_page(todos: Iterable[Todo], *, text: str = "", problem: str = "") -> Response:
-    """Return the homepage: the form, and `todos` in their order.
 
-    `text` stands in the form's field. `problem` says why it was not taken, and makes the response
-    a 422 (RFC 9110, 15.5.21).
+class Event(NamedTuple):
+    """What has just happened: `verb`, like "Deleted", to the one of `todos`, or to many of them.
+
+    `undo` is the field, name and value, of the button that undoes it.
     """
-    rows = SafeHTML("".join(_TODO.render(id=todo.id, text=todo.text) for todo in todos))
-    content = _TODO_LIST.render(
+
+    verb: str
+    todos: list[Todo]
+    undo: tuple[str, str] | None = None
+
+
+def list_page(
+    listing: Listing,
+    todos: list[Todo],
+    above: list[Todo],
+    *,
+    left: int,
+    has_completed: bool,
+    event: Event | None = None,
+    text: str = "",
+    problem: str = "",
+) -> Response:
+    """Return the page with the list.
+
+    `todos` are those from the page's start downwards, and `above` those before it, the nearest
+    first; of both, one more than a page shows if there are more. `left` counts the active ones of
+    the whole list. `text` stands in the form's field; `problem` says why it was not taken.
+    """
+    shown = todos[:PAGE_SIZE]
+    ups = [above[0] if above else None, *shown]
+    downs = [*todos[1:], None]
+    rows = [_render_todo(listing, *row) for row in zip(shown, ups, downs, strict=False)]
+    if event and event.undo:
+        rows.insert(_find_row(event, shown), _render_undo(event, *event.undo))
+    counter = "1 item left" if left == 1 else f"{left} items left"
+    content = _LIST.render(
         text=text,
-        problem=problem,
-        invalid="true" if problem else "false",
-        todos=_TODOS.render(rows=rows) if rows else _NO_TODOS.render(),
+        **_render_problem(problem, focus=event is not None and event.verb == "Added"),
+        **_hidden_fields(listing),
+        filters=_join(
+            _LINK.render(
+                href=Listing(show).address(),
+                label=label,
+                current="page" if show == listing.show else "false",
+            )
+            for show, label in _FILTERS.items()
+        ),
+        counter=counter,
+        complete_all=_COMPLETE_ALL if left else "",
+        clear_completed=_CLEAR_COMPLETED if has_completed else "",
+        rows=_join(rows),
+        remark=_find_remark(listing, shown, left=left, has_completed=has_completed),
+        pager=_render_pager(listing, todos, above),
     )
-    return _page(
-        f"Error: {problem}" if problem else "Todos",
-        content,
-        status=HTTPStatus.UNPROCESSABLE_ENTITY if problem else HTTPStatus.OK,
+    title = f"{_describe(event, ': {}') if event else _TITLES[listing.show]}, {counter}"
+    return _form_page(title, content, problem)
+
+
+def todo_page(
+    listing: Listing, todo: Todo, *, text: str | None = None, problem: str = ""
+) -> Response:
+    """Return the page with the form that edits a todo.
+
+    `listing` is the one to go back to. `text` stands in the form's field instead of the todo's own;
+    `problem` says why it was not taken.
+    """
+    content = _EDIT.render(
+        id=todo.id,
+        text=todo.text if text is None else text,
+        back=listing.address(row=todo.id),
+        **_render_problem(problem),
+        **_hidden_fields(listing),
     )
+    return _form_page(f"Edit: {todo.text}", content, problem)
+
+
+def import_page(*, text: str = "", problem: str = "") -> Response:
+    """Return the page that takes a todo.txt; `problem` says what is wrong with its `text`."""
+    content = _IMPORT.render(text=text, **_render_problem(problem))
+    return _form_page("Import todos", content, problem)
 
 
 def error_page(error: HTTPError) -> Response:
     """Return the page that says what went wrong and what to do."""
     title = status_text(error.status)
     content = _ERROR.render(title=title, detail=error.detail)
-    return _page(title, content, status=error.status, headers=error.headers)
+    return _page(f"Error: {title}", content, status=error.status, headers=error.headers)
+
+
+# Parts of the list
+
+
+def _render_todo(listing: Listing, todo: Todo, up: Todo | None, down: Todo | None) -> SafeHTML:
+    """Return the row of a todo, which can be moved past the ones above and below it."""
+    return _TODO.render(
+        id=todo.id,
+        text=todo.text,
+        state="completed" if todo.is_completed else "active",
+        pressed="true" if todo.is_completed else "false",
+        action="reopen" if todo.is_completed else "complete",
+        label="Reopen" if todo.is_completed else "Complete",
+        edit=listing.address(f"/todos/{todo.id}"),
+        up=up.id if up else "",
+        up_disabled="" if up else "disabled",
+        down=down.id if down else "",
+        down_disabled="" if down else "disabled",
+    )
+
+
+def _render_undo(event: Event, name: str, value: str) -> SafeHTML:
+    return _UNDO.render(notice=_describe(event, ' "{}"'), name=name, value=value)
+
+
+def _find_row(event: Event, shown: list[Todo]) -> int:
+    """Return where to tell it: in the row of the one todo, which may be gone, or above all rows."""
+    if len(event.todos) > 1:
+        return 0
+    return sum(todo.place > event.todos[0].place for todo in shown)
+
+
+def _describe(event: Event, text_format: str) -> str:
+    """Return what has happened in words; `text_format` has the place for the todo's text."""
+    if len(event.todos) > 1:
+        return _DONE_TO_MANY[event.verb]
+    return event.verb + text_format.format(event.todos[0].text)
+
+
+def _find_remark(listing: Listing, shown: list[Todo], *, left: int, has_completed: bool) -> str:
+    """Return a friendly line where there is nothing to do, or nothing to see."""
+    if listing.start is not None and not shown:
+        return "The list ends before this page."
+    if listing.show == "completed":
+        return "" if shown else "Nothing completed yet."
+    if left:
+        return ""
+    if has_completed:
+        return "All done. Enjoy the rest of the day."
+    return "Nothing to do yet. Write the first todo above."
+
+
+def _render_pager(listing: Listing, todos: list[Todo], above: list[Todo]) -> SafeHTML | str:
+    """Return the links to the newer and the older todos, as far as there are some."""
+    links = []
+    if above:
+        start = above[PAGE_SIZE - 1].place if len(above) > PAGE_SIZE else None
+        links.append(("Newer", listing._replace(start=start)))
+    if len(todos) > PAGE_SIZE:
+        links.append(("Older", listing._replace(start=todos[PAGE_SIZE].place)))
+    if not links:
+        return ""
+    return _PAGER.render(
+        links=_join(
+            _LINK.render(href=target.address(), label=label, current="false")
+            for label, target in links
+        )
+    )
+
+
+# Parts of all pages
+
+
+def _render_problem(problem: str, *, focus: bool = False) -> dict[str, str]:
+    """Return what a field says of a problem with its text; with one it has the focus."""
+    return {
+        "problem": problem,
+        "invalid": "true" if problem else "false",
+        "autofocus": "autofocus" if problem or focus else "",
+    }
+
+
+def _hidden_fields(listing: Listing) -> dict[str, object]:
+    """Return the values of the hidden fields that lead back to this listing."""
+    return {"show": listing.show, "start": "" if listing.start is None else listing.start}
+
+
+def _join(parts: Iterable[SafeHTML]) -> SafeHTML:
+    return SafeHTML("".join(parts))
+
+
+def _form_page(title: str, content: SafeHTML, problem: str) -> Response:
+    """Return a page with a form; with a problem it is a 422 (RFC 9110, 15.5.21)."""
+    if problem:
+        return _page(f"Error: {problem}", content, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+    return _page(title, content, status=HTTPStatus.OK)
 
 
 def _page(

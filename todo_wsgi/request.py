@@ -1,4 +1,4 @@
-"""What came in: the environ that the server made of a request, as method, path and form.
+"""What came in: the environ that the server made of a request, as method, path, query and form.
 
 WSGI (PEP 3333) hands over strings that hold bytes, each byte as the character of that number, and
 a stream with the body. Here they become text, or a clear error.
@@ -9,7 +9,13 @@ from functools import cached_property
 from urllib.parse import parse_qsl, urlsplit
 from wsgiref.types import WSGIEnvironment
 
-from todo_wsgi.errors import BadRequest, ContentTooLarge, LengthRequired, UnsupportedMediaType
+from todo_wsgi.errors import (
+    BadRequest,
+    ContentTooLarge,
+    LengthRequired,
+    NotFound,
+    UnsupportedMediaType,
+)
 
 MAX_BODY_SIZE = 64 * 1024  # bytes; the longest todo is 6,000 bytes once percent-encoded
 MAX_FIELDS = 100  # a form of ours has a handful; each field costs time, so thousands are an attack
@@ -43,6 +49,15 @@ class Request:
         except UnicodeError:
             raise BadRequest("The address is not written in UTF-8.") from None
 
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """What stands after the "?" of the address: name to value.
+
+        Links come from anywhere and may have anything there, so nothing is refused: of a name that
+        is there twice the last counts, and what is not UTF-8 becomes U+FFFD.
+        """
+        return dict(parse_qsl(self.environ.get("QUERY_STRING", ""), keep_blank_values=True))
+
     @property
     def is_from_another_site(self) -> bool:
         """Whether a page of another web site had the browser send this request.
@@ -62,15 +77,25 @@ class Request:
 
     @cached_property
     def form(self) -> dict[str, str]:
-        """The fields of the form in the body: name to value.
+        """The fields of the form in the body: name to value. No body is a form without fields.
 
         Raises UnsupportedMediaType, ContentTooLarge or LengthRequired for a body that we do not
         read, and BadRequest for one that is cut short, is not UTF-8, or has a field twice.
         """
         content_type = self.environ.get("CONTENT_TYPE", "").partition(";")[0]
+        if not content_type and self.environ.get("CONTENT_LENGTH") in {None, "", "0"}:
+            return {}  # a program may send a button's request so, as `curl -X POST` does
         if content_type.strip().lower() != FORM_TYPE:
             raise UnsupportedMediaType
         return _parse_form(_read_body(self.environ))
+
+
+def read_integer(text: str) -> int:
+    """Return the integer of an address or a button of ours; NotFound if it cannot be one."""
+    # int() alone would take "1_000" and other scripts' digits; SQLite has 64 bits for it.
+    if not re.fullmatch("-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
+        raise NotFound
+    return int(text)
 
 
 def _host_and_port(origin: str) -> str:

@@ -4,10 +4,13 @@ Handlers make a `Response`, and `Application.__call__` calls it. By then no code
 any more, so no error of ours cuts a page short.
 """
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from typing import IO
 from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.util import FileWrapper
 
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -32,6 +35,9 @@ ASK_AGAIN = "private, no-cache"  # the browser may keep a page, but asks before 
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
+Header = tuple[str, str]
+
+
 class Response:
     """A finished response, and itself a WSGI application that sends it (PEP 3333).
 
@@ -48,25 +54,20 @@ class Response:
         *,
         status: HTTPStatus = HTTPStatus.OK,
         content_type: str = HTML,
-        headers: Iterable[tuple[str, str]] = (),
+        headers: Iterable[Header] = (),
         cache_control: str = ASK_AGAIN,
         etag: str | None = None,
     ) -> None:
         self.status = status
         self.body = body.encode() if isinstance(body, str) else body
         self.etag = f'"{etag}"' if etag else None
-        self.headers = (
-            ("Content-Type", content_type),
-            ("Content-Length", str(len(self.body))),
-            ("Cache-Control", cache_control),
-            *SECURITY_HEADERS,
+        self.headers = _make_headers(
+            content_type,
+            len(self.body),
+            cache_control,
             *headers,
+            *([("ETag", self.etag)] if self.etag else []),
         )
-        if self.etag:
-            self.headers += (("ETag", self.etag),)
-        for name, value in self.headers:
-            if not _HEADER_VALUE.fullmatch(value):
-                raise ValueError(f"the header {name} cannot have the value {value!r}")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         """Send it whole; for HEAD, without the body; to a browser that has it already, as 304."""
@@ -85,6 +86,30 @@ class Response:
         return not {self.etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in tags)
 
 
+class FileResponse:
+    """A response whose body is the content of `file`, sent piece by piece, however long it is.
+
+    It answers one request; the server closes the file.
+    """
+
+    def __init__(self, file: IO[bytes], *, content_type: str) -> None:
+        self.file = file
+        length = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        self.headers = _make_headers(content_type, length, ASK_AGAIN)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Send it; for HEAD, without the body."""
+        start_response(status_text(HTTPStatus.OK), list(self.headers))
+        if environ["REQUEST_METHOD"] == "HEAD":
+            self.file.close()
+            return []
+        # A server may have its own way to send a file (PEP 3333, "Optional Platform-Specific File
+        # Handling"): waitress does it without one of its threads.
+        wrap: Callable[[IO[bytes]], Iterable[bytes]] = environ.get("wsgi.file_wrapper", FileWrapper)
+        return wrap(self.file)
+
+
 def redirect(location: str) -> Response:
     """Return a response that sends the browser to `location` with a GET, after a POST.
 
@@ -93,6 +118,23 @@ def redirect(location: str) -> Response:
     return Response(
         "", status=HTTPStatus.SEE_OTHER, content_type=TEXT, headers=[("Location", location)]
     )
+
+
+def _make_headers(
+    content_type: str, length: int, cache_control: str, *others: Header
+) -> tuple[Header, ...]:
+    """Return the headers that every response has, and `others`; ValueError for a bad value."""
+    headers = (
+        ("Content-Type", content_type),
+        ("Content-Length", str(length)),
+        ("Cache-Control", cache_control),
+        *SECURITY_HEADERS,
+        *others,
+    )
+    for name, value in headers:
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"the header {name} cannot have the value {value!r}")
+    return headers
 
 
 def status_text(status: HTTPStatus) -> str:

@@ -1,38 +1,53 @@
-"""From method and path to the handler that answers.
+"""From method and path to the handler that answers, and the numbers in the path.
 
 `application.py` holds the table of routes; `match` looks a request up in it.
 """
 
+import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import NamedTuple
+from wsgiref.types import WSGIApplication
 
-from todo_wsgi.db import Database
 from todo_wsgi.errors import MethodNotAllowed, NotFound
-from todo_wsgi.request import Request
-from todo_wsgi.response import Response
+from todo_wsgi.request import read_integer
 
-Handler = Callable[[Request, Database], Response]
+# Called with the request, the database, and the number in the path if the route has one.
+Handler = Callable[..., WSGIApplication]
 
 
 class Route(NamedTuple):
-    """One line of the table: a request with `method` for `path` is answered by `handler`."""
+    """One line of the table: a request with `method` for `path` is answered by `handler`.
+
+    `{id}` in the path stands for an integer, which the handler gets as its last argument.
+    """
 
     method: str
     path: str
     handler: Handler
 
 
-def match(routes: Iterable[Route], method: str, path: str) -> Handler:
-    """Return the handler of the route for `method` and `path`.
+def match(routes: Iterable[Route], method: str, path: str) -> tuple[Handler, list[int]]:
+    """Return the handler of the route for `method` and `path`, and the integers in the path.
 
     Raises NotFound if no route has the path, MethodNotAllowed if some have it, but not for this
     method. HEAD is answered wherever GET is (RFC 9110, 9.3.2); the response leaves out the body.
     """
-    handlers = {route.method: route.handler for route in routes if route.path == path}
-    if not handlers:
+    found = {
+        route.method: (route.handler, [read_integer(number) for number in matched.groups()])
+        for route in routes
+        if (matched := _compile(route.path).fullmatch(path))
+    }
+    if not found:
         raise NotFound
-    if "GET" in handlers:
-        handlers["HEAD"] = handlers["GET"]
-    if method not in handlers:
-        raise MethodNotAllowed(handlers)
-    return handlers[method]
+    if "GET" in found:
+        found["HEAD"] = found["GET"]
+    if method not in found:
+        raise MethodNotAllowed(found)
+    return found[method]
+
+
+@cache
+def _compile(path: str) -> re.Pattern[str]:
+    """Return the pattern of a route's path, with a group for each `{id}`."""
+    return re.compile(re.escape(path).replace(r"\{id\}", "(-?[0-9]+)"))

@@ -32,10 +32,10 @@ SETTINGS: dict[str, Any] = {
     "max_request_header_size": 16 * 1024,  # bytes; browsers send about 1,000
     # Four times what the application reads, so that its own page can say that a text is too long.
     "max_request_body_size": 256 * 1024,
-    # What is larger than this would wait in a temporary file; a thousand of them would use up the
-    # file descriptors. So no request does, and no answer but that of a list of 30,000 todos.
+    # What is larger than this would wait in a temporary file. No request does, and no page: one of
+    # 100 todos of 500 quotation marks has 2 MB.
     "inbuf_overflow": 256 * 1024,
-    "outbuf_overflow": 16 * 1024 * 1024,
+    "outbuf_overflow": 4 * 1024 * 1024,
 }
 GRACE = 5  # seconds that the requests in hand get to finish
 
@@ -133,9 +133,10 @@ def _proxy_settings(trusted_proxy: str | None) -> dict[str, Any]:
 
 
 def _raise_connection_limit() -> int:
-    """Have the system allow a file descriptor for each connection; return how many it allows.
+    """Have the system allow two file descriptors for each connection; return how many it allows.
 
-    A process may begin with as few as 256. Beyond what is allowed, accepting a connection fails.
+    One is the socket, the other one the file of a long export. A process may begin with as few as
+    256. Beyond what is allowed, accepting a connection fails.
     """
     limit: int = SETTINGS["connection_limit"]
     if sys.platform == "win32":
@@ -144,9 +145,10 @@ def _raise_connection_limit() -> int:
 
     others = 64  # descriptors: those of the database in each thread, the log, and so on
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = limit + others if hard == resource.RLIM_INFINITY else min(limit + others, hard)
+    wanted = 2 * limit + others
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
-    return min(limit, max(allowed - others, allowed // 2))
+    return min(limit, max(allowed - others, allowed // 2) // 2)
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types

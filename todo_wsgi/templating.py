@@ -9,6 +9,14 @@ import re
 
 from todo_wsgi.resources import read_resource
 
+# Control characters, and numbers that no character has: an error in HTML, even when escaped (WHATWG
+# HTML, 13.2.3.5, "Preprocessing the input stream"). Line breaks, tabs and form feeds are not.
+_NOT_IN_HTML = re.compile(
+    "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
+
 
 class SafeHTML(str):
     """Text that is HTML already and goes into a template as it is.
@@ -43,4 +51,6 @@ def load_template(name: str) -> Template:
 
 
 def _escape(value: object) -> str:
-    return value if isinstance(value, SafeHTML) else html.escape(str(value))
+    if isinstance(value, SafeHTML):
+        return value
+    return _NOT_IN_HTML.sub("\ufffd", html.escape(str(value)))

@@ -1,0 +1,13 @@
+"""HTML that tests receive: all of it has to be correct."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import html5lib
+
+
+@lru_cache(maxsize=1000)
+def assert_is_correct(page: str) -> None:
+    """Parse the page as browsers do (WHATWG HTML), but with an exception for the first error."""
+    html5lib.HTMLParser(strict=True).parse(page)

@@ -1,0 +1,665 @@
+"""What a visitor does with the todos that are there: complete, edit, delete, undo, move, filter."""
+
+from __future__ import annotations
+
+import html
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import shown
+from werkzeug.test import Client, TestResponse
+
+from todo_wsgi import Application
+from todo_wsgi.models import FILTERS, PAGE_SIZE
+
+Rows = Callable[[], list[tuple[object, ...]]]
+
+
+@pytest.fixture
+def rows(database: Path) -> Rows:
+    """Call it for all that the database holds, as another program reads it."""
+
+    def read() -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(database)) as connection:
+            return connection.execute("SELECT * FROM todos ORDER BY id").fetchall()
+
+    return read
+
+
+@pytest.fixture
+def three(client: Client) -> Client:
+    """A client of a list with three todos: honey (3), bread (2) and milk (1), from the top."""
+    add(client, "milk", "bread", "honey")
+    return client
+
+
+def add(client: Client, *texts: str) -> None:
+    for text in texts:
+        client.post("/", data={"text": text})
+
+
+def run_sql(database: Path, sql: str) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(sql)
+
+
+def act(client: Client, path: str, **fields: str) -> TestResponse:
+    """Click a button, and return the page that comes then."""
+    answer = client.post(path, data=fields)
+    assert answer.status_code == 303
+    page = client.get(answer.headers["Location"])
+    assert page.status_code == 200
+    return page
+
+
+def title(page: TestResponse) -> str:
+    found = re.search("<title>(.*)</title>", page.text)
+    assert found
+    return html.unescape(found[1])
+
+
+def undo(client: Client, page: TestResponse, **fields: str) -> TestResponse:
+    """Click the button "Undo" of a page."""
+    button = re.search(r'formaction="/undo" name="(\w+)" value="(.+?)".*autofocus>Undo<', page.text)
+    assert button
+    return act(client, "/undo", **{button[1]: button[2]}, **fields)
+
+
+def has_undo(page: TestResponse) -> bool:
+    return "Undo" in page.text
+
+
+# Complete and reopen
+
+
+def test_a_todo_is_completed_and_reopened(three: Client, rows: Rows) -> None:
+    before = rows()
+    page = act(three, "/todos/2/complete")
+    assert 'action="/todos/2/reopen" aria-pressed="true" aria-label="Reopen bread"' in page.text
+    assert title(page) == "Completed: bread, 2 items left"
+    page = act(three, "/todos/2/reopen")
+    assert (
+        'action="/todos/2/complete" aria-pressed="false" aria-label="Complete bread"' in page.text
+    )
+    assert title(page) == "Reopened: bread, 3 items left"
+    assert rows() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/todos/2/complete", {}),
+        ("/todos/2/reopen", {}),
+        ("/todos/2", {"text": "cake"}),
+        ("/todos/2/delete", {}),
+        ("/todos/2/up", {"past": "3"}),
+        ("/todos/2/down", {"past": "1"}),
+        ("/complete-all", {}),
+        ("/clear-completed", {}),
+    ],
+)
+def test_a_double_click_changes_nothing_more(
+    three: Client, rows: Rows, path: str, fields: dict[str, str]
+) -> None:
+    act(three, "/todos/1/complete")
+    page = act(three, path, **fields)
+    after = rows()
+    assert act(three, path, **fields).text == page.text
+    assert rows() == after
+
+
+def test_an_action_leads_back_to_the_row(three: Client) -> None:
+    for path in ("/todos/2/complete", "/todos/2/reopen", "/todos/2/up"):
+        answer = three.post(path, data={"past": "3"})
+        assert answer.headers["Location"].endswith("#todo-2")
+        assert '<li id="todo-2"' in three.get(answer.headers["Location"]).text
+
+
+@pytest.mark.parametrize(("completed", "next_row"), [("3", "2"), ("2", "1"), ("1", "2")])
+def test_where_the_filter_hides_the_row_one_lands_on_the_next(
+    three: Client, completed: str, next_row: str
+) -> None:
+    answer = three.post(f"/todos/{completed}/complete", data={"show": "active"})
+    location = f"/?show=active&completed={completed}#todo-{next_row}"
+    assert answer.headers["Location"] == location
+
+
+def test_where_no_row_is_left_one_lands_on_the_page(client: Client) -> None:
+    add(client, "milk")
+    answer = client.post("/todos/1/complete", data={"show": "active"})
+    assert answer.headers["Location"] == "/?show=active&completed=1"
+
+
+# Edit
+
+
+def test_a_todo_has_a_page_where_it_is_edited(three: Client) -> None:
+    page = three.get("/todos/2?show=active")
+    assert title(page) == "Edit: bread"
+    assert 'name="text" value="bread"' in page.text
+    assert '<a href="/?show=active#todo-2">Back to the list</a>' in page.text
+    assert "autofocus" not in page.text
+
+
+def test_an_edited_todo_keeps_its_place_its_times_and_its_state(three: Client, rows: Rows) -> None:
+    act(three, "/todos/2/complete")
+    before = rows()
+    page = act(three, "/todos/2", text="  white\r\nbread ")
+    assert title(page) == "Saved: white bread, 2 items left"
+    assert shown(three) == ["honey", "white bread", "milk"]
+    assert [(row[0], *row[2:]) for row in rows()] == [(row[0], *row[2:]) for row in before]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "Write what there is to do."),
+        ("x" * 501, "Shorten it to 500 characters: it has 501 at the moment."),
+        ("tab\there", "Remove the control characters"),
+    ],
+)
+def test_a_bad_edit_comes_back_with_the_reason(
+    three: Client, rows: Rows, text: str, problem: str
+) -> None:
+    before = rows()
+    page = three.post("/todos/2", data={"text": text, "show": "active", "from": "2"})
+    assert page.status_code == 422
+    assert title(page).startswith(f"Error: {problem}")
+    assert f'<p id="problem" class="problem">{problem}' in page.text
+    assert 'aria-invalid="true" aria-describedby="problem" autofocus' in page.text
+    assert f'value="{text}"' in page.text
+    assert '<input type="hidden" name="show" value="active">' in page.text
+    assert '<input type="hidden" name="from" value="2">' in page.text
+    assert rows() == before
+
+
+def test_the_later_edit_wins(three: Client) -> None:
+    act(three, "/todos/2", text="white bread")
+    act(three, "/todos/2", text="brown bread")
+    assert shown(three)[1] == "brown bread"
+
+
+# Delete and undo
+
+
+@pytest.mark.parametrize("is_completed", [False, True])
+def test_a_deleted_todo_comes_back_as_it_was(three: Client, rows: Rows, is_completed: bool) -> None:
+    act(three, "/todos/2/up", past="3")
+    if is_completed:
+        act(three, "/todos/2/complete")
+    before, count = rows(), 2 if is_completed else 3
+    page = act(three, "/todos/2/delete")
+    assert "Deleted &quot;bread&quot;" in page.text
+    assert title(page) == "Deleted: bread, 2 items left"
+    assert shown(three) == ["honey", "milk"]
+    page = undo(three, page)
+    assert title(page) == f"Restored: bread, {count} items left"
+    assert rows() == before
+    assert shown(three) == ["bread", "honey", "milk"]
+
+
+@pytest.mark.parametrize(("deleted", "index"), [("3", 0), ("2", 1), ("1", 2)])
+def test_undo_is_offered_where_the_todo_was(three: Client, deleted: str, index: int) -> None:
+    page = act(three, f"/todos/{deleted}/delete")
+    items = re.findall(r"<li .*?</li>", page.text, re.DOTALL)
+    assert ["Undo" in item for item in items] == [number == index for number in range(3)]
+
+
+def test_undo_leads_to_the_row(three: Client) -> None:
+    time = three.post("/todos/2/delete").headers["Location"].partition("=")[2]
+    assert "#" not in time  # there, autofocus would do nothing
+    page = three.get(f"/?deleted_at={time}")
+    value = re.search(r'name="deleted_at" value="(.+?)"', page.text)
+    assert value
+    for event in ("&restored=2#todo-2", ""):  # a double click finds it done
+        answer = three.post("/undo", data={"deleted_at": value[1], "show": "active"})
+        assert answer.headers["Location"] == f"/?show=active{event}"
+
+
+def test_what_is_deleted_is_recoverable_for_30_days(
+    three: Client, database: Path, stored: Callable[[], list[str]]
+) -> None:
+    def undo_delete(deleted_at: str) -> TestResponse:
+        return three.post("/undo", data={"deleted_at": deleted_at})
+
+    old, recent = "2020-01-01 00:00:00.000001", "2999-01-01 00:00:00.000001"
+    run_sql(database, f"UPDATE todos SET deleted_at = '{recent}' WHERE id = 1")
+    run_sql(database, f"UPDATE todos SET deleted_at = '{old}' WHERE id = 2")
+    run_sql(database, "UPDATE todos SET deleted_at = datetime('now', '-29.9 days') WHERE id = 3")
+    assert not has_undo(three.get("/", query_string={"deleted_at": old}))
+    assert has_undo(three.get("/", query_string={"deleted_at": recent}))
+
+    assert undo_delete(old).status_code == 404
+    assert "more than 30 days ago" in undo_delete(old).text
+    assert stored() == ["milk", "honey"]  # any change removes it for good
+    assert undo_delete(recent).status_code == 303
+    assert shown(three) == ["milk"]
+
+
+def test_not_much_is_removed_for_good_at_once(
+    client: Client, database: Path, stored: Callable[[], list[str]]
+) -> None:
+    add(client, *["old"] * 150)
+    run_sql(database, "UPDATE todos SET deleted_at = '2020-01-01 00:00:00'")
+    assert client.post("/undo", data={"deleted_at": "2020-01-01 00:00:00"}).status_code == 404
+    assert len(stored()) == 50
+    add(client, "new")
+    assert stored() == ["new"]
+
+
+@pytest.mark.parametrize("mark", ["1", "strftime('%s', 'now')", "'yes'", "x'00'"])
+def test_a_mark_of_somebody_else_is_no_time_and_removes_nothing(
+    three: Client, database: Path, stored: Callable[[], list[str]], mark: str
+) -> None:
+    run_sql(database, f"UPDATE todos SET deleted_at = {mark} WHERE id = 2")
+    add(three, "cake")
+    assert shown(three) == ["cake", "honey", "milk"]
+    assert "bread" in stored()
+    assert three.post("/todos/2/delete").status_code == 303
+
+
+# Many at once
+
+
+def test_all_are_completed_and_that_is_undone_as_a_whole(three: Client, rows: Rows) -> None:
+    act(three, "/todos/2/complete")
+    before = rows()
+    page = act(three, "/complete-all")
+    assert title(page) == "Marked all as complete, 0 items left"
+    assert "Mark all as complete" not in page.text
+    assert "All done." in page.text
+    page = undo(three, page)
+    assert title(page) == "Todos, 2 items left"
+    assert rows() == before
+
+
+def test_the_completed_ones_are_cleared_and_that_is_undone_as_a_whole(
+    three: Client, rows: Rows
+) -> None:
+    for number in (1, 3):
+        act(three, f"/todos/{number}/complete")
+    before = rows()
+    page = act(three, "/clear-completed")
+    assert title(page) == "Deleted the completed todos, 1 item left"
+    assert "Clear completed" not in page.text
+    assert shown(three) == ["bread"]
+    undo(three, page)
+    assert rows() == before
+
+
+def test_one_among_all_is_called_by_its_text(client: Client, rows: Rows) -> None:
+    add(client, "milk")
+    before = rows()
+    page = act(client, "/complete-all")
+    assert title(page) == "Completed: milk, 0 items left"
+    cleared = act(client, "/clear-completed")
+    assert title(cleared) == "Deleted: milk, 0 items left"
+    assert title(undo(client, cleared)) == "Restored: milk, 0 items left"
+    assert title(undo(client, page)) == "Reopened: milk, 1 item left"
+    assert rows() == before
+
+
+def test_undo_leaves_alone_what_was_changed_since(three: Client) -> None:
+    page = act(three, "/complete-all")
+    act(three, "/todos/2/reopen")
+    act(three, "/todos/2/complete")
+    act(three, "/todos/3/delete")
+    undo(three, page)
+    assert shown(three, "/?show=completed") == ["bread"]
+    assert shown(three, "/?show=active") == ["milk"]
+
+
+def test_the_buttons_are_there_only_when_they_would_do_something(client: Client) -> None:
+    def buttons() -> list[bool]:
+        page = client.get("/").text
+        return ["Mark all as complete" in page, "Clear completed" in page]
+
+    assert buttons() == [False, False]
+    add(client, "milk")
+    assert buttons() == [True, False]
+    act(client, "/todos/1/complete")
+    assert buttons() == [False, True]
+    add(client, "bread")
+    assert buttons() == [True, True]
+
+
+@pytest.mark.parametrize("path", ["/complete-all", "/clear-completed"])
+def test_with_nothing_to_do_nothing_happens(client: Client, path: str) -> None:
+    assert title(act(client, path)) == "Todos, 0 items left"
+
+
+# Filters, the counter, the title
+
+
+def test_the_filters_show_what_they_say(three: Client) -> None:
+    act(three, "/todos/2/complete")
+    for path, texts, name in [
+        ("/", ["honey", "bread", "milk"], "All"),
+        ("/?show=active", ["honey", "milk"], "Active"),
+        ("/?show=completed", ["bread"], "Completed"),
+    ]:
+        assert shown(three, path) == texts
+        page = three.get(path).text
+        assert re.findall('aria-current="page">(.*)</a>', page) == [name]
+        for link in ("/", "/?show=active", "/?show=completed"):
+            assert f'<a href="{link}" aria-current=' in page
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/", {"text": "cake"}),
+        ("/todos/1/complete", {}),
+        ("/todos/1/reopen", {}),
+        ("/todos/1/delete", {}),
+        ("/todos/1/up", {"past": "2"}),
+        ("/todos/2/down", {"past": "1"}),
+        ("/todos/1", {"text": "cake"}),
+        ("/complete-all", {}),
+        ("/clear-completed", {}),
+        ("/undo", {"deleted_at": "x"}),
+    ],
+)
+def test_an_action_keeps_the_filter(three: Client, path: str, fields: dict[str, str]) -> None:
+    page = act(three, path, show="active", **fields)
+    assert 'aria-current="page">Active</a>' in page.text
+    assert '<input type="hidden" name="show" value="active">' in page.text
+
+
+def test_whoever_adds_a_todo_sees_it(three: Client) -> None:
+    for fields in ({"show": "completed"}, {"from": "1"}, {"show": "active", "from": "1"}):
+        page = act(three, "/", text="cake", **fields)
+        assert ">cake</span>" in page.text
+        assert title(page).startswith("Added: cake, ")
+
+
+@pytest.mark.parametrize(
+    ("completed", "path", "heading"),
+    [
+        ("", "/", "Todos, 3 items left"),
+        ("1", "/", "Todos, 2 items left"),
+        ("1 2", "/?show=active", "Active todos, 1 item left"),
+        ("1 2 3", "/?show=completed", "Completed todos, 0 items left"),
+    ],
+)
+def test_the_counter_and_the_title(three: Client, completed: str, path: str, heading: str) -> None:
+    for number in completed.split():
+        act(three, f"/todos/{number}/complete")
+    page = three.get(path)
+    assert title(page) == heading
+    assert f"<p>{heading.partition(', ')[2]}</p>" in page.text
+
+
+@pytest.mark.parametrize(
+    ("completed", "path", "remark"),
+    [
+        ("", "/?show=completed", "Nothing completed yet."),
+        ("1", "/?show=active", "All done. Enjoy the rest of the day."),
+        ("1", "/", "All done. Enjoy the rest of the day."),
+        ("1", "/?show=completed", ""),
+        ("", "/", ""),
+        ("", "/?from=0", "The list ends before this page."),
+    ],
+)
+def test_a_friendly_line_where_there_is_nothing_to_do(
+    client: Client, completed: str, path: str, remark: str
+) -> None:
+    add(client, "milk")
+    for number in completed:
+        act(client, f"/todos/{number}/complete")
+    assert f'<p class="remark">{remark}</p>' in client.get(path).text
+
+
+@pytest.mark.parametrize(
+    "query", ["added=9", "deleted_at=never", "completed_at=never", "deleted=milk", "text=milk"]
+)
+def test_a_message_comes_from_the_database_and_not_from_the_address(
+    three: Client, query: str
+) -> None:
+    assert three.get(f"/?{query}").text == three.get("/").text
+
+
+def test_nothing_has_the_focus_on_a_page_that_is_just_opened(three: Client) -> None:
+    for path in ("/", "/?show=active", "/todos/1", "/import", "/nothing"):
+        assert "autofocus" not in three.get(path).text
+
+
+def test_the_field_has_the_focus_after_adding_and_after_an_error(client: Client) -> None:
+    field = r'<input id="text" name="text" .*autofocus>'
+    assert re.search(field, act(client, "/", text="milk").text)
+    assert re.search(field, client.post("/", data={"text": ""}).text)
+    page = act(client, "/todos/1/delete").text
+    assert not re.search(field, page)
+    assert page.count("autofocus") == 1
+
+
+# Order
+
+
+def test_a_todo_is_moved_up_and_down(three: Client) -> None:
+    page = act(three, "/todos/1/up", past="2")
+    assert title(page) == "Moved: milk, 3 items left"
+    assert shown(three) == ["honey", "milk", "bread"]
+    act(three, "/todos/1/up", past="3")
+    assert shown(three) == ["milk", "honey", "bread"]
+    act(three, "/todos/3/down", past="2")
+    assert shown(three) == ["milk", "bread", "honey"]
+    add(three, "cake")
+    assert shown(three) == ["cake", "milk", "bread", "honey"]
+
+
+def test_the_buttons_name_the_neighbours(three: Client) -> None:
+    def neighbours(path: str) -> list[tuple[str, str, str]]:
+        pattern = r'"/todos/(\d)/(up|down)" name="past" value="(\d*)" aria-label="[^"]+" >'
+        return re.findall(pattern, three.get(path).text)
+
+    assert neighbours("/") == [
+        ("3", "down", "2"),
+        ("2", "up", "3"),
+        ("2", "down", "1"),
+        ("1", "up", "2"),
+    ]
+    act(three, "/todos/2/complete")
+    assert neighbours("/?show=active") == [("3", "down", "1"), ("1", "up", "3")]
+
+
+def test_a_move_within_a_filter_passes_what_it_hides(three: Client) -> None:
+    act(three, "/todos/2/complete")
+    act(three, "/todos/1/up", past="3", show="active")
+    assert shown(three) == ["milk", "bread", "honey"]
+
+
+def test_a_move_past_a_todo_that_is_gone_says_so(three: Client, rows: Rows) -> None:
+    act(three, "/todos/3/delete")
+    before = rows()
+    assert three.post("/todos/1/up", data={"past": "3"}).status_code == 404
+    assert three.post("/todos/1/up", data={"past": "x"}).status_code == 404
+    assert three.post("/todos/1/up").status_code == 404
+    assert rows() == before
+
+
+# Long lists
+
+
+def fill(database: Path, count: int) -> None:
+    run_sql(
+        database,
+        f"""
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+        INSERT INTO todos (text) SELECT 'todo ' || i FROM n
+        """,
+    )
+
+
+def numbers(client: Client, path: str) -> list[int]:
+    return [int(text.removeprefix("todo ")) for text in shown(client, path)]
+
+
+def link(page: TestResponse, name: str) -> str | None:
+    found = re.search(rf'<a href="([^"]+)" aria-current="false">{name}</a>', page.text)
+    return html.unescape(found[1]) if found else None
+
+
+def test_a_page_shows_100_todos_and_links_to_the_others(client: Client, database: Path) -> None:
+    fill(database, 250)
+    for show, query in (("", ""), ("active", "&show=active")):
+        path: str | None = f"/?show={show}"
+        pages, back = [], []
+        while path:
+            pages.append(numbers(client, path))
+            page = client.get(path)
+            back.append(link(page, "Newer"))
+            path = link(page, "Older")
+        assert [(page[0], page[-1]) for page in pages] == [(250, 151), (150, 51), (50, 1)]
+        assert back == [
+            None,
+            f"/?{query[1:]}" if query else "/",
+            f"/?{query[1:] + '&' if query else ''}from=150",
+        ]
+
+
+def test_newer_leads_to_the_top_where_less_than_a_page_is_above(
+    client: Client, database: Path
+) -> None:
+    fill(database, 250)
+    assert link(client.get("/?from=200"), "Newer") == "/"
+    assert link(client.get("/?from=20"), "Newer") == "/?from=120"
+
+
+def test_new_and_deleted_todos_do_not_shift_a_page(client: Client, database: Path) -> None:
+    fill(database, 250)
+    add(client, "todo 251")
+    act(client, "/todos/249/delete")
+    assert numbers(client, "/?from=150") == list(range(150, 50, -1))
+
+
+def test_an_action_on_a_page_leads_back_to_that_page(client: Client, database: Path) -> None:
+    fill(database, 250)
+    fields = {"from": "150"}
+    answer = client.post("/todos/140/complete", data=fields)
+    assert answer.headers["Location"] == "/?from=150&completed=140#todo-140"
+    page = act(client, "/todos/140/delete", **fields)
+    assert '<li id="todo-139"' in page.text
+    assert '<li id="todo-140"' in undo(client, page, **fields).text
+
+
+@pytest.mark.parametrize(
+    ("path", "past", "location"),
+    [
+        ("/todos/150/up", "151", "/?from=151&moved=150#todo-150"),
+        ("/todos/51/down", "50", "/?from=50&moved=51#todo-51"),
+        ("/todos/100/down", "99", "/?from=150&moved=100#todo-100"),
+    ],
+)
+def test_who_moves_a_todo_to_another_page_goes_there(
+    client: Client, database: Path, path: str, past: str, location: str
+) -> None:
+    fill(database, 250)
+    assert f'action="{path}" name="past" value="{past}"' in client.get("/?from=150").text
+    answer = client.post(path, data={"past": past, "from": "150"})
+    assert answer.headers["Location"] == location
+    assert f'<li id="{location.partition("#")[2]}"' in client.get(location).text
+
+
+def test_a_page_costs_the_same_wherever_it_is(
+    client: Client, app: Application, database: Path
+) -> None:
+    fill(database, 3 * PAGE_SIZE)
+    connection = app.database.connection()
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    for show in FILTERS:
+        client.get(f"/?show={show}&from=150")
+    for path in ("complete", "reopen", "up", "down", "delete"):
+        act(client, f"/todos/{PAGE_SIZE}/{path}", past=str(PAGE_SIZE + 1))
+    undo(client, act(client, "/complete-all"))
+    undo(client, act(client, "/clear-completed"))
+    connection.set_trace_callback(None)
+
+    # Without these two, which are about all active todos.
+    about_all = ("SELECT count(*)", "UPDATE todos SET completed_at = '2")
+    for statement in statements:
+        if statement.startswith(("BEGIN", "COMMIT", *about_all)):
+            continue
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        assert any(step.startswith("SEARCH todos USING") for step in plan), statement
+        assert not any("SCAN todos" in step or "B-TREE" in step for step in plan), statement
+
+
+# A todo that is gone, and requests that nobody's page sends
+
+
+@pytest.mark.parametrize("todo", ["2", "9", "-1", "9223372036854775807"])
+@pytest.mark.parametrize("action", ["complete", "reopen", "edit", "up", "down"])
+def test_an_action_on_a_todo_that_is_gone_says_so_kindly(
+    three: Client, rows: Rows, todo: str, action: str
+) -> None:
+    three.post("/todos/2/delete")
+    before = rows()
+    path = f"/todos/{todo}" + ("" if action == "edit" else f"/{action}")
+    answer = three.post(path, data={"text": "cake", "past": "3"})
+    assert answer.status_code == 404
+    assert "This todo is gone" in answer.text
+    assert '<a href="/">Go to the list</a>' in answer.text
+    assert rows() == before
+
+
+def test_the_pages_of_a_todo_that_is_gone_are_gone(three: Client) -> None:
+    assert three.post("/todos/9/delete").status_code == 404
+    three.post("/todos/2/delete")
+    assert three.get("/todos/2").status_code == 404
+    assert three.post("/todos/2", data={"text": ""}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/?show=nonsense",
+        "/?from=x",
+        "/?from=1.0",
+        "/?from=9223372036854775808",
+        "/?from=-9223372036854775809",
+        "/?from=" + "9" * 5000,
+        "/?from=%D9%A9",
+        "/?added=x",
+        "/todos/9223372036854775808",
+        "/todos/" + "9" * 5000,
+        "/todos/1_0",
+        "/todos/%D9%A9",
+        "/todos/+1",
+        "/todos/{id}",
+        "/todos/",
+        "/todos",
+        "/todos/1/",
+        "/todos/1/nonsense",
+    ],
+)
+def test_an_address_that_cannot_be_ours_is_not_found(three: Client, path: str) -> None:
+    assert three.get(path).status_code == 404
+
+
+def test_a_filter_that_is_unknown_changes_nothing(three: Client, rows: Rows) -> None:
+    before = rows()
+    for path in ("/", "/todos/1", "/todos/1/delete", "/complete-all", "/undo"):
+        fields = {"show": "nonsense", "text": "cake", "deleted_at": "x"}
+        assert three.post(path, data=fields).status_code == 404
+    assert rows() == before
+
+
+def test_a_link_changes_nothing(three: Client, rows: Rows) -> None:
+    before = rows()
+    for path in ("/todos/1/complete", "/todos/1/delete", "/complete-all", "/undo"):
+        answer = three.get(path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert rows() == before
+
+
+def test_a_todo_of_any_number_can_be_used(client: Client, database: Path) -> None:
+    run_sql(database, "INSERT INTO todos (id, text) VALUES (-5, 'below zero'), (0, 'zero')")
+    act(client, "/todos/-5/up", past="0")
+    act(client, "/todos/-5", text="on top")
+    assert shown(client) == ["on top", "zero"]

@@ -1,0 +1,41 @@
+"""Which todos a page lists: the filter, and where in the list the page starts.
+
+It stands in the page's address, so that it can be bookmarked, and in the page's forms, so that an
+action leads back to the page that it came from.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from todo_wsgi.errors import NotFound
+from todo_wsgi.models import FILTERS
+from todo_wsgi.request import read_integer
+
+
+class Listing(NamedTuple):
+    """The filter, one of `models.FILTERS`, and the place where the page starts (None: the top)."""
+
+    show: str = "all"
+    start: int | None = None
+
+    def address(self, path: str = "/", /, *, row: int | None = None, **event: object) -> str:
+        """Return the address of the page, ending at the row of the todo `row` if one is given.
+
+        With another `path`, it is that of a page which leads back to this one. `event` says what
+        has just happened, as one more field of the query, like `added=7`.
+        """
+        fields = {"show": None if self.show == "all" else self.show, "from": self.start, **event}
+        query = urlencode({name: value for name, value in fields.items() if value is not None})
+        return path + (f"?{query}" if query else "") + (f"#todo-{row}" if row is not None else "")
+
+
+def read_listing(fields: Mapping[str, str]) -> Listing:
+    """Return the listing that the fields `show` and `from` of a query or a form name.
+
+    Empty is as good as missing. Raises NotFound if there is no such listing.
+    """
+    show, start = fields.get("show") or "all", fields.get("from")
+    if show not in FILTERS:
+        raise NotFound
+    return Listing(show, read_integer(start) if start else None)
