@@ -35,6 +35,7 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.folder = folder
         self._lines: list[str] = []
         self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read)
@@ -151,13 +152,17 @@ def status_of(answer: bytes) -> int:
     return int(answer.split()[1])
 
 
-def need(program: str) -> str:
-    """The path of a program; without it the test is skipped, but fails in CI."""
+def need(program: str, *, or_run: str = "") -> str:
+    """The path of a program; without it the test is skipped, but fails in CI.
+
+    `or_run` is another way to get it.
+    """
     # Debian keeps nginx where only root looks for programs.
     found = shutil.which(program, path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
     if found:
         return found
     message = f"this test needs {program}: install it (on Debian: apt-get install {program})"
+    message += or_run and f", or run: {or_run}"
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)

@@ -219,9 +219,9 @@ def with_other_limits(change: str) -> list[str]:
 def deaf_client(server: Server, path: str = "/todos.txt") -> Iterator[socket.socket]:
     """A client that has asked for an export of 15 MB, and takes little of it until it is read."""
     with closing(sqlite3.connect("todos.db")) as connection, connection:
-        many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) "
+        many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 8000) "
         connection.execute(
-            many + "INSERT INTO todos (text) SELECT replace(printf('%0500d', i), '0', '''') FROM n"
+            many + "INSERT INTO todos (text) SELECT replace(printf('%0500d', i), '0', '🍞') FROM n"
         )
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)

@@ -23,7 +23,7 @@ def nothing_is_lost(server: Server, request: pytest.FixtureRequest) -> Iterator[
     keepsake = f"kept-{hash(request.node.nodeid):x}"
     assert status_of(server.send(post(f"text={keepsake}".encode()))) == 303
     yield
-    assert status_of(server.send(get())) == 200
+    assert status_of(server.send(get("/?show=completed"))) == 200
     assert is_listed(server, keepsake)
 
 

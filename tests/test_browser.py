@@ -1,0 +1,494 @@
+"""The pages in a real browser, used as a person does, by what things are called; no JavaScript.
+
+Each test runs twice: with a mouse on a wide light screen, and with the keyboard alone on a narrow
+dark one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import product
+from typing import Any, Literal
+
+import html_checks
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from servers import Server, need, running, serve_command
+
+INSTALL = "python -m playwright install chromium"
+WIDE, NARROW = 1280, 320  # CSS pixels
+Scheme = Literal["light", "dark"]
+SCHEMES: list[Scheme] = ["light", "dark"]
+Role = Literal["button", "link", "textbox"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium: the one of Playwright, if it is there, or else the system's."""
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        browser = playwright.chromium.launch(
+            executable_path=own if os.path.exists(own) else need("chromium", or_run=INSTALL)
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(serve_command("--port", "0"), tmp_path_factory.mktemp("site")) as server:
+        yield server
+
+
+class Person:
+    """Somebody who uses the site with a mouse, or with the keyboard alone."""
+
+    def __init__(self, page: Page, site: Server, *, has_mouse: bool) -> None:
+        self.page = page
+        self.database = site.folder / "todos.db"
+        self.has_mouse = has_mouse
+
+    @contextmanager
+    def next_page(self) -> Iterator[None]:
+        """Do what leads to another page, and wait for it; its HTML has to be correct."""
+        with self.page.expect_navigation(wait_until="domcontentloaded") as navigation:
+            yield
+        html_checks.assert_is_correct(navigation.value.text())
+
+    def open(self, path: str) -> None:
+        with self.next_page():
+            self.page.goto(path, wait_until="domcontentloaded")
+
+    def find(self, role: Role, name: str) -> Locator:
+        return self.page.get_by_role(role, name=name, exact=True)
+
+    def click(self, name: str, role: Role = "button") -> None:
+        """Use a button or a link, and wait for the page that comes then."""
+        with self.next_page():
+            self.press(self.find(role, name))
+
+    def press(self, thing: Locator) -> None:
+        if self.has_mouse:
+            thing.click()
+        else:
+            self.tab_to(thing)
+            self.page.keyboard.press("Enter")
+
+    def type(self, name: str, text: str) -> None:
+        """Type into a field, instead of what is in it, and press Enter."""
+        field = self.find("textbox", name)
+        if self.has_mouse:
+            field.click()
+        else:
+            self.tab_to(field)
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.insert_text(text)
+        with self.next_page():
+            self.page.keyboard.press("Enter")
+
+    def tab_to(self, thing: Locator) -> None:
+        while not thing.evaluate("element => element === document.activeElement"):
+            self.page.keyboard.press("Tab")
+
+    def add(self, text: str) -> None:
+        self.type("New todo", text)
+
+    def have(self, *texts: str) -> None:
+        """Open a list that holds these todos, the last one on top."""
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            rows = [(text,) for text in texts]
+            connection.executemany("INSERT INTO todos (text) VALUES (?)", rows)
+        self.open("/")
+
+    def has(self, *names: str) -> list[bool]:
+        """Whether there is a button of each name."""
+        return [self.find("button", name).is_visible() for name in names]
+
+    @property
+    def list(self) -> list[str]:
+        """The texts of the todos, from the top."""
+        return self.page.locator("li .text").all_inner_texts()
+
+
+@pytest.fixture(scope="module", params=["mouse", "keyboard"])
+def window(browser: Browser, site: Server, request: pytest.FixtureRequest) -> Iterator[Person]:
+    has_mouse = request.param == "mouse"
+    width, scheme = (WIDE, "light") if has_mouse else (NARROW, "dark")
+    with new_page(browser, site, width=width, color_scheme=scheme) as page:
+        yield Person(page, site, has_mouse=has_mouse)
+
+
+@pytest.fixture
+def person(window: Person, site: Server) -> Person:
+    """Somebody who has opened the site, at an empty list."""
+    run_sql(site, "DELETE FROM todos; DELETE FROM sqlite_sequence")
+    window.open("/")
+    return window
+
+
+@contextmanager
+def new_page(browser: Browser, site: Server, *, width: int, **settings: Any) -> Iterator[Page]:
+    """Open a window, in which nothing may go wrong unseen."""
+    with browser.new_context(
+        base_url=f"http://127.0.0.1:{site.port}",
+        viewport={"width": width, "height": 800},
+        **{"java_script_enabled": False, "reduced_motion": "reduce", **settings},
+    ) as context:
+        context.set_default_timeout(15_000)
+        page = context.new_page()
+        console: list[str] = []
+        page.on("console", lambda message: console.append(message.text))
+        yield page
+    # The browser writes an error for each page that is not found, and so on; those are meant.
+    assert [text for text in console if "the server responded with a status of 4" not in text] == []
+
+
+def run_sql(site: Server, script: str) -> None:
+    with closing(sqlite3.connect(site.folder / "todos.db", timeout=10)) as connection:
+        connection.executescript(script)
+
+
+def fill(site: Server, count: int) -> None:
+    many = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) "
+    run_sql(site, f"{many} INSERT INTO todos (text) SELECT 'todo ' || i FROM n")
+
+
+def test_adding_one_todo_after_another(person: Person) -> None:
+    expect(person.page.get_by_text("Nothing to do yet.")).to_be_visible()
+    expect(person.page.locator("*:focus")).to_have_count(0)
+    person.add("milk")
+    expect(person.page).to_have_title("Added: milk, 1 item left")
+    expect(person.find("textbox", "New todo")).to_be_focused()
+    person.page.keyboard.type("<b>bread</b> & honey")  # without a look for the field
+    with person.next_page():
+        person.press(person.find("button", "Add todo"))
+    assert person.list == ["<b>bread</b> & honey", "milk"]
+    expect(person.page.get_by_text("2 items left", exact=True)).to_be_visible()
+
+
+def test_reloading_the_page_adds_nothing(person: Person) -> None:
+    person.add("milk")
+    with person.next_page():
+        person.page.reload()
+    assert person.list == ["milk"]
+
+
+def test_several_lines_are_one_todo(person: Person) -> None:
+    person.type("New todo", "milk\nand\r\nhoney")
+    assert person.list == ["milk and honey"]
+
+
+def test_a_text_that_is_too_long_comes_back(person: Person) -> None:
+    person.have("milk")
+    person.type("New todo", "x" * 501)
+    field = person.find("textbox", "New todo")
+    expect(field).to_be_focused()
+    expect(field).to_have_value("x" * 501)
+    expect(field).to_have_accessible_description(re.compile("Shorten it to 500 characters"))
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(person.page).to_have_title(re.compile("^Error: Shorten it"))
+    assert person.list == ["milk"]
+    person.type("New todo", "bread")
+    assert person.list == ["bread", "milk"]
+
+
+def test_completing_and_reopening(person: Person) -> None:
+    person.have("milk", "bread", "honey")
+    person.click("Complete bread")
+    button = person.find("button", "Reopen bread")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    expect(person.page.get_by_text("2 items left", exact=True)).to_be_visible()
+    expect(person.page.get_by_text("bread", exact=True)).to_have_css(
+        "text-decoration-line", "line-through"
+    )
+    person.page.keyboard.press("Tab")  # it goes on at the row
+    expect(button).to_be_focused()
+    person.click("Reopen bread")
+    expect(person.find("button", "Complete bread")).to_have_attribute("aria-pressed", "false")
+    expect(person.page).to_have_title("Reopened: bread, 3 items left")
+
+
+def test_editing(person: Person) -> None:
+    person.have("milk", "bread")
+    person.click("Edit milk", "link")
+    field = person.find("textbox", "Todo")
+    expect(field).to_have_value("milk")
+    expect(field).to_be_focused()
+    person.type("Todo", "")
+    expect(field).to_have_accessible_description("Write what there is to do.")
+    expect(field).to_be_focused()
+    person.type("Todo", "oat milk")
+    expect(person.page).to_have_title("Saved: oat milk, 2 items left")
+    assert person.list == ["bread", "oat milk"]
+    person.page.keyboard.press("Tab")
+    expect(person.find("button", "Complete oat milk")).to_be_focused()
+
+
+def test_not_editing_after_all(person: Person) -> None:
+    person.have("milk")
+    person.click("Active", "link")
+    person.click("Edit milk", "link")
+    person.click("Back to the list", "link")
+    expect(person.find("link", "Active")).to_have_attribute("aria-current", "page")
+    assert person.list == ["milk"]
+
+
+def test_deleting_and_undoing_it(person: Person) -> None:
+    person.have("milk", "bread", "honey")
+    person.click("Delete bread")
+    expect(person.page.get_by_text('Deleted "bread"', exact=True)).to_be_visible()
+    expect(person.page).to_have_title("Deleted: bread, 2 items left")
+    expect(person.find("button", "Undo")).to_be_focused()
+    expect(person.find("button", "Undo")).to_have_accessible_description('Deleted "bread"')
+    assert person.list == ["honey", "milk"]
+    person.click("Undo")
+    assert person.list == ["honey", "bread", "milk"]
+    expect(person.page).to_have_title("Restored: bread, 3 items left")
+    person.page.keyboard.press("Tab")
+    expect(person.find("button", "Complete bread")).to_be_focused()
+
+
+def test_completing_and_clearing_all(person: Person) -> None:
+    both = ("Mark all as complete", "Clear completed")
+    assert person.has(*both) == [False, False]
+    person.have("milk", "bread", "honey")
+    person.click("Complete bread")
+    assert person.has(*both) == [True, True]
+    person.click("Mark all as complete")
+    expect(person.find("button", "Undo")).to_be_focused()
+    expect(person.page.get_by_text("0 items left", exact=True)).to_be_visible()
+    assert person.has(*both) == [False, True]
+    person.click("Undo")
+    expect(person.page.get_by_text("2 items left", exact=True)).to_be_visible()
+    person.click("Clear completed")
+    assert person.list == ["honey", "milk"]
+    assert person.has(*both) == [True, False]
+    person.click("Undo")
+    assert person.list == ["honey", "bread", "milk"]
+    expect(person.find("button", "Reopen bread")).to_be_visible()
+
+
+def test_filters(person: Person) -> None:
+    person.have("milk", "bread", "honey")
+    person.click("Complete bread")
+    for name, texts in [
+        ("Completed", ["bread"]),
+        ("Active", ["honey", "milk"]),
+        ("All", ["honey", "bread", "milk"]),
+    ]:
+        person.click(name, "link")
+        person.open(person.page.url)  # as a bookmark does
+        expect(person.page.locator('[aria-current="page"]')).to_have_text(name)
+        assert person.list == texts
+
+    person.click("Active", "link")
+    person.click("Complete honey")
+    assert person.list == ["milk"]
+    expect(person.find("link", "Active")).to_have_attribute("aria-current", "page")
+    person.page.keyboard.press("Tab")  # the row is gone, so it goes on at the next one
+    expect(person.find("button", "Complete milk")).to_be_focused()
+    person.click("Completed", "link")
+    person.add("cake")
+    assert person.list == ["cake", "honey", "bread", "milk"]
+
+
+def test_moving_up_and_down(person: Person) -> None:
+    person.have("milk", "bread", "honey")
+    expect(person.find("button", "Move honey up")).to_be_disabled()
+    expect(person.find("button", "Move milk down")).to_be_disabled()
+    person.click("Move milk up")
+    person.click("Move milk up")
+    assert person.list == ["milk", "honey", "bread"]
+    person.click("Move honey down")
+    assert person.list == ["milk", "bread", "honey"]
+    person.page.keyboard.press("Tab")
+    expect(person.find("button", "Complete honey")).to_be_focused()
+
+
+def test_a_long_list(person: Person, site: Server) -> None:
+    fill(site, 250)
+    person.open("/")
+    ends = [person.list[0], person.list[-1]]
+    for _ in range(2):
+        if person.has_mouse:
+            person.click("Older", "link")
+        else:  # past 500 buttons: from the end of the page it is not as far
+            person.find("link", "Older").focus()
+            with person.next_page():
+                person.page.keyboard.press("Enter")
+        ends += [person.list[0], person.list[-1]]
+    assert ends == [f"todo {number}" for number in (250, 151, 150, 51, 50, 1)]
+    assert not person.find("link", "Older").is_visible()
+    person.open(person.page.url)
+    if person.has_mouse:
+        person.click("Move todo 50 up")
+        assert person.list[0] == "todo 50"
+        person.click("Newer", "link")
+        person.click("Newer", "link")
+        assert person.list[0] == "todo 250"
+
+
+def test_export_and_import(person: Person) -> None:
+    person.have("milk")
+    with person.page.expect_download() as download:
+        person.press(person.find("link", "Export"))
+    assert download.value.suggested_filename == "todos.txt"
+    exported = download.value.path().read_text(encoding="utf-8")
+    assert exported.endswith(" milk\n")
+
+    person.click("Import", "link")
+    field = person.find("textbox", "Todos, one a line")
+    field.fill("x bread\nhoney\n2026-02-30 cake\n")
+    person.click("Import")
+    expect(person.page).to_have_title("Error: Line 3: 2026-02-30 is not a date. Correct it.")
+    expect(field).to_have_accessible_description(re.compile("^Line 3: 2026-02-30 is not a date."))
+    expect(field).to_be_focused()
+    field.fill(field.input_value().replace("02-30", "02-28"))
+    person.click("Import")
+    assert person.list == ["bread", "honey", "cake", "milk"]
+    assert person.has("Reopen bread", "Complete cake") == [True, True]
+
+
+def test_what_somebody_else_has_deleted(person: Person, site: Server) -> None:
+    person.have("milk", "bread")
+    run_sql(site, "UPDATE todos SET deleted_at = CURRENT_TIMESTAMP WHERE text = 'milk'")
+    person.click("Complete milk")
+    expect(person.page).to_have_title("Error: 404 Not Found")
+    expect(person.page.get_by_text("This todo is gone")).to_be_visible()
+    person.click("Go to the list", "link")
+    assert person.list == ["bread"]
+
+
+# How it looks
+
+
+LONG = "Donaudampfschifffahrtsgesellschaft" * 14 + "x" * 24
+
+
+def see_list(person: Person) -> None:
+    person.have("milk", LONG, "bread")
+    person.click("Complete milk")
+
+
+def see_list_that_is_done(person: Person) -> None:
+    see_list(person)
+    person.click("Mark all as complete")
+
+
+def see_what_was_deleted(person: Person) -> None:
+    see_list(person)
+    person.click(f"Delete {LONG}")
+
+
+def see_what_is_not_there(person: Person) -> None:
+    person.click("Completed", "link")
+
+
+def see_problem(person: Person) -> None:
+    see_list(person)
+    person.type("New todo", LONG + "!")
+
+
+def see_edit(person: Person) -> None:
+    see_list(person)
+    person.click(f"Edit {LONG}", "link")
+
+
+def see_problem_of_edit(person: Person) -> None:
+    see_edit(person)
+    person.type("Todo", "")
+
+
+def see_import(person: Person) -> None:
+    person.click("Import", "link")
+
+
+def see_problem_of_import(person: Person) -> None:
+    see_import(person)
+    person.find("textbox", "Todos, one a line").fill(LONG + "!")
+    person.click("Import")
+
+
+def see_error(person: Person) -> None:
+    person.open("/nothing")
+
+
+@pytest.mark.parametrize(
+    "see",
+    [
+        see_list,
+        see_list_that_is_done,
+        see_what_was_deleted,
+        see_what_is_not_there,
+        see_problem,
+        see_edit,
+        see_problem_of_edit,
+        see_import,
+        see_problem_of_import,
+        see_error,
+    ],
+)
+def test_a_page_is_accessible_and_nothing_is_cut_off(
+    browser: Browser, site: Server, see: Callable[[Person], None]
+) -> None:
+    run_sql(site, "DELETE FROM todos; DELETE FROM sqlite_sequence")
+    # axe-core is JavaScript, and does its work in the page.
+    with new_page(browser, site, width=WIDE, java_script_enabled=True, bypass_csp=True) as page:
+        person = Person(page, site, has_mouse=True)
+        person.open("/")
+        see(person)
+        for scheme, width in product(SCHEMES, (WIDE, NARROW)):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 800})
+            found = Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            targets = "[...document.querySelectorAll('button, input, textarea, nav a, footer a')]"
+            boxes = ".map(e => e.getBoundingClientRect()).flatMap(r => [r.width, r.height])"
+            sides = page.evaluate(targets + ".filter(e => e.type != 'hidden')" + boxes)
+            assert min(sides, default=44) >= 44
+
+
+def test_dark_is_dark_and_light_is_light(browser: Browser, site: Server) -> None:
+    for scheme, color in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(22, 24, 28)")):
+        with new_page(browser, site, width=WIDE, color_scheme=scheme) as page:
+            page.goto("/")
+            expect(page.locator("html")).to_have_css("background-color", color)
+
+
+def test_the_print_has_the_list_and_nothing_to_click(person: Person) -> None:
+    person.have("milk", "bread")
+    person.page.emulate_media(media="print")
+    assert person.list == ["bread", "milk"]
+    expect(person.page.get_by_text("2 items left", exact=True)).to_be_visible()
+    for control in person.page.locator(".tools *, input, nav a, footer a, .all button").all():
+        expect(control).to_be_hidden()
+    person.page.emulate_media(media="screen")
+
+
+@pytest.mark.parametrize("reduced_motion", ["no-preference", "reduce"])
+def test_a_change_glides_unless_somebody_wants_less_motion(
+    browser: Browser, site: Server, reduced_motion: str
+) -> None:
+    run_sql(site, "DELETE FROM todos; INSERT INTO todos (text) VALUES ('milk'), ('bread')")
+    with new_page(
+        browser,
+        site,
+        width=WIDE,
+        reduced_motion=reduced_motion,
+        java_script_enabled=True,
+        bypass_csp=True,
+    ) as page:
+        page.add_init_script(
+            "window.addEventListener('pagereveal', e => window.glides = `${!!e.viewTransition}`)"
+        )
+        page.goto("/")
+        with page.expect_navigation():
+            page.get_by_role("button", name="Complete milk").click()
+        glides = page.wait_for_function("window.glides").json_value()
+        assert glides == ("true" if reduced_motion == "no-preference" else "false")
