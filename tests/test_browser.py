@@ -6,21 +6,23 @@ dark one.
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 import html_checks
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from servers import Server, need, running, serve_command
+from browsers import running_browser
+from playwright.sync_api import Browser, Locator, Page, expect
+from servers import ROOT, Server, running, serve_command
 
-INSTALL = "python -m playwright install chromium"
 WIDE, NARROW = 1280, 320  # CSS pixels
 Scheme = Literal["light", "dark"]
 SCHEMES: list[Scheme] = ["light", "dark"]
@@ -29,14 +31,8 @@ Role = Literal["button", "link", "textbox"]
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium: the one of Playwright, if it is there, or else the system's."""
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        browser = playwright.chromium.launch(
-            executable_path=own if os.path.exists(own) else need("chromium", or_run=INSTALL)
-        )
+    with running_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -492,3 +488,14 @@ def test_a_change_glides_unless_somebody_wants_less_motion(
             page.get_by_role("button", name="Complete milk").click()
         glides = page.wait_for_function("window.glides").json_value()
         assert glides == ("true" if reduced_motion == "no-preference" else "false")
+
+
+def test_the_readmes_pictures_are_made_by_a_script(tmp_path: Path) -> None:
+    script = ROOT / "tests" / "screenshots.py"
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for picture in tmp_path.iterdir():
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert f"docs/{picture.name}" in readme
+        assert (ROOT / "docs" / picture.name).exists()
+    assert len(list(tmp_path.iterdir())) == 3

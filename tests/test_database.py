@@ -209,6 +209,15 @@ def test_a_file_that_is_no_database_is_refused_and_left_byte_for_byte(
     assert os.listdir(database.parent) == [database.name]
 
 
+def test_an_sqlite_that_is_too_old_is_named(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 26, 0))
+    with pytest.raises(DatabaseUnusable, match=r"Take one that has 3\.31 or later"):
+        create_app(database)
+    assert not database.exists()
+
+
 def test_a_schema_with_damaged_bytes_is_refused(database: Path) -> None:
     create_app(database).close()
     database.write_bytes(database.read_bytes().replace(b"AUTOINCREMENT", b"AUTOINCREM\xf8NT"))

@@ -3,15 +3,17 @@
 This is the way of one request. Read the modules in the order in which it meets them:
 
     application.py  the routes, and the callable that the server calls for each request
-    request.py      what came in: the environ as method, path and form
+    request.py      what came in: the environ as method, path, query and form
     routing.py      method and path to a handler, or 404 or 405
     handlers.py     one function for each thing a visitor can do
-    models.py       one function for each SQL statement
+    listing.py      which part of the list a page shows, as it stands in its address
+    models.py       the SQL: one function for each thing that is asked or done
     db.py           connections to the database file; the schema (init_db.sql) and its upgrades
     pages.py        which template (templates/) is filled with which values
     templating.py   templates with $placeholders, filled and escaped
     response.py     what goes out: a finished response
     static.py       the style sheet and the icon (static/)
+    todotxt.py      the todo.txt format, for export and import
     errors.py       the errors that become a response: 404, 405, 413 ...
     resources.py    where templates/, static/ and init_db.sql are
     server.py       waitress, how it is set up and stopped

@@ -134,6 +134,10 @@ def _prepare(path: Path) -> None:
     The connection for it is closed again: a server may fork when the application is made (gunicorn
     --preload, uWSGI), and a connection must not pass into another process.
     """
+    if sqlite3.sqlite_version_info < (3, 31):  # the first one with computed columns
+        raise DatabaseUnusable(
+            f"This Python has SQLite {sqlite3.sqlite_version}. Take one that has 3.31 or later."
+        )
     _check_place(path)
     try:
         with closing(_connect(path, "rwc")) as connection:

@@ -1,0 +1,62 @@
+"""Make the pictures of the README: `python tests/screenshots.py docs`."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from browsers import running_browser
+from playwright.sync_api import Browser, ViewportSize
+from servers import Server, running, serve_command
+
+TODOS = [  # from the bottom of the list; the completed ones begin with "x "
+    "x Book the cabin",
+    "Ask Ada whether she brings the tent, or whether we need the one from the cellar",
+    "x Read PEP 3333",
+    "Water the lemon tree",
+    "Call grandmother",
+    "Buy bread & honey",
+]
+DESK = ViewportSize(width=760, height=640)
+PHONE = ViewportSize(width=360, height=640)
+
+
+def main(folder: Path) -> None:
+    """Write list.png, dark.png and phone.png into the folder."""
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        running(serve_command("--port", "0"), Path(empty)) as server,
+        running_browser() as browser,
+    ):
+        with closing(sqlite3.connect(Path(empty) / "todos.db")) as connection, connection:
+            connection.executemany(
+                "INSERT INTO todos (text, completed_at) VALUES (?, ?)",
+                [(t.removeprefix("x "), "2026-11-20" if t[:2] == "x " else None) for t in TODOS],
+            )
+        take(browser, server, folder / "list.png", DESK)
+        take(browser, server, folder / "phone.png", PHONE)
+        take(browser, server, folder / "dark.png", DESK, click="Delete Call grandmother")
+
+
+def take(
+    browser: Browser, server: Server, file: Path, viewport: ViewportSize, *, click: str = ""
+) -> None:
+    """Take a picture of the list; with `click`, a dark one, after a click on that button."""
+    with browser.new_context(
+        viewport=viewport,
+        color_scheme="dark" if click else "light",
+        reduced_motion="reduce",
+    ) as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        if click:
+            with page.expect_navigation():
+                page.get_by_role("button", name=click).click()
+        page.screenshot(path=file)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
