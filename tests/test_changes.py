@@ -272,6 +272,7 @@ def test_all_are_completed_and_that_is_undone_as_a_whole(three: Client, rows: Ro
     assert title(page) == "Marked all as complete, 0 items left"
     assert "Mark all as complete" not in page.text
     assert "All done." in page.text
+    assert page.text.index("Undo</button>") < page.text.index("honey")
     page = undo(three, page)
     assert title(page) == "Todos, 2 items left"
     assert rows() == before
@@ -547,6 +548,15 @@ def test_an_action_on_a_page_leads_back_to_that_page(client: Client, database: P
     assert '<li id="todo-140"' in undo(client, page, **fields).text
 
 
+@pytest.mark.parametrize("path", ["/complete-all", "/clear-completed"])
+def test_what_is_done_to_all_leads_to_the_top(client: Client, database: Path, path: str) -> None:
+    fill(database, 250)
+    act(client, "/todos/250/complete")
+    location = client.post(path, data={"from": "150", "show": "active"}).headers["Location"]
+    assert location.startswith("/?show=active&")
+    assert "from" not in location
+
+
 @pytest.mark.parametrize(
     ("path", "past", "location"),
     [
@@ -582,12 +592,16 @@ def test_a_page_costs_the_same_wherever_it_is(
 
     # Without these two, which are about all active todos.
     about_all = ("SELECT count(*)", "UPDATE todos SET completed_at = '2")
+    steps = set()
     for statement in statements:
-        if statement.startswith(("BEGIN", "COMMIT", *about_all)):
-            continue
-        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
-        assert any(step.startswith("SEARCH todos USING") for step in plan), statement
-        assert not any("SCAN todos" in step or "B-TREE" in step for step in plan), statement
+        if not statement.startswith(("BEGIN", "COMMIT", *about_all)):
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            assert any(step.startswith("SEARCH todos USING") for step in plan), statement
+            assert not any("SCAN todos" in step or "B-TREE" in step for step in plan), statement
+            steps.update(plan)
+    for show in FILTERS:
+        assert f"SEARCH todos USING INDEX todos_{show} (place<?)" in steps
+        assert f"SEARCH todos USING INDEX todos_{show} (place>?)" in steps
 
 
 # A todo that is gone, and requests that nobody's page sends
@@ -598,6 +612,7 @@ def test_a_page_costs_the_same_wherever_it_is(
 def test_an_action_on_a_todo_that_is_gone_says_so_kindly(
     three: Client, rows: Rows, todo: str, action: str
 ) -> None:
+    three.post("/todos/2/reopen" if action == "complete" else "/todos/2/complete")
     three.post("/todos/2/delete")
     before = rows()
     path = f"/todos/{todo}" + ("" if action == "edit" else f"/{action}")
