@@ -45,18 +45,17 @@ def take(
     browser: Browser, server: Server, file: Path, viewport: ViewportSize, *, click: str = ""
 ) -> None:
     """Take a picture of the list; with `click`, a dark one, after a click on that button."""
-    with browser.new_context(
+    page = browser.new_page(
         viewport=viewport,
         color_scheme="dark" if click else "light",
         reduced_motion="reduce",
-    ) as context:
-        page = context.new_page()
-        page.goto(f"http://127.0.0.1:{server.port}/")
-        if click:
-            with page.expect_navigation():
-                page.get_by_role("button", name=click).click()
-        page.screenshot(path=file)
+    )
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    if click:
+        with page.expect_navigation():
+            page.get_by_role("button", name=click).click()
+    page.screenshot(path=file)
+    page.close()
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+main(Path(sys.argv[1]))
