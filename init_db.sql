@@ -2,14 +2,15 @@
 --
 --     sqlite3 todos.db < init_db.sql
 --
--- The server runs this file itself, and only where there is no table "todos".
+-- The server runs this file itself where there is no table "todos". Where there is an older one, it
+-- runs only what makes the indexes.
 
 DROP TABLE IF EXISTS todos;
 
 -- Times are in UTC. A todo that is not completed, or not deleted, has NULL there.
 --
 -- The list is sorted by place, the highest on top. A todo's place is its id, so that a new one is on
--- top, until it is moved: then two neighbours swap their places, and each has its own in moved_to.
+-- top, until it is moved: then two todos swap their places, and each has its new one in moved_to.
 CREATE TABLE todos (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     text TEXT NOT NULL,

@@ -316,7 +316,9 @@ def assert_is_unavailable(answer: TestResponse) -> None:
 def test_503_while_another_program_holds_the_database(impatient: Client, database: Path) -> None:
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert_is_unavailable(impatient.post("/", data={"text": "milk"}))
+        answer = impatient.post("/", data={"text": "milk"})
+        assert_is_unavailable(answer)
+        assert '<p class="typed" dir="auto">milk</p>' in answer.text
         assert impatient.get("/").status_code == 200
         other.execute("ROLLBACK")
     assert impatient.post("/", data={"text": "milk"}).status_code == 303
@@ -385,6 +387,17 @@ def test_503_for_a_database_whose_table_is_gone(client: Client, database: Path) 
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("DROP TABLE todos")
     assert_is_unavailable(client.get("/"))
+    assert_is_unavailable(client.get("/healthz"))
+
+
+def test_503_for_an_older_database_that_somebody_put_in_its_place(
+    client: Client, database: Path
+) -> None:
+    client.get("/")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript("DROP TABLE todos; CREATE TABLE todos (id, text, created_at)")
+    assert_is_unavailable(client.get("/"))
+    assert_is_unavailable(client.get("/todos.txt"))
     assert_is_unavailable(client.get("/healthz"))
 
 

@@ -109,9 +109,20 @@ def test_requests_that_were_sent_before_the_signal_are_answered(tmp_path: Path) 
 
 @POSIX_ONLY
 def test_more_signals_while_it_stops_change_nothing(tmp_path: Path) -> None:
-    with running(serve_command("--port", "0"), tmp_path) as server:
+    head, _, body = post(b"text=in+hand", "Expect: 100-continue").partition(b"text=")
+    with running(serve_command("--port", "0"), tmp_path) as server, server.connect() as client:
+        client.sendall(head)
+        assert client.recv(100).startswith(b"HTTP/1.1 100 Continue")
+        server.process.send_signal(signal.SIGTERM)
+        with suppress(ConnectionError):  # it has begun to stop when nobody new is let in
+            while True:
+                server.connect().close()
+        for _ in range(20):
+            server.process.send_signal(signal.SIGTERM)
+        client.sendall(b"text=" + body)
         while server.process.poll() is None:
             server.process.send_signal(signal.SIGTERM)
+        assert status_of(receive_all(client)) == 303
         assert server.wait() == 0
     assert server.output.count("\n") == 1
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import shown
-from werkzeug.test import Client
+from conftest import in_process, shown
+from werkzeug.test import Client, TestResponse
 
-from todo_wsgi import Application
+from todo_wsgi import Application, handlers, models
 from todo_wsgi.models import DatedTodo
 from todo_wsgi.todotxt import format_todo, parse_todos
 
@@ -124,18 +125,25 @@ def test_an_import_is_put_on_top_in_its_order(client: Client) -> None:
     client.post("/import", data={"text": "one\ntwo\rthree\r\n\r\nx four"})
     assert shown(client) == ["one", "two", "three", "four", "old"]
     assert shown(client, "/?show=completed") == ["four"]
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    assert client.get("/todos.txt").text.splitlines()[2:4] == [
+        f"{today} three",
+        f"x {today} {today} four",
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "Put in at least one line."),
-        (" \r\n\t\r\n", "Put in at least one line."),
-        ("milk\n" + "x" * 501, "Line 2: Shorten it to 500 characters: it has 501 at the moment."),
+        ("", "Write or paste at least one line."),
+        (" \r\n\t\r\n", "Write or paste at least one line."),
+        ("milk\n" + "x" * 501, "Line 2: Shorten it to 500 characters: it has 501."),
+        ("x 2026-02-27 2026-02-28", "Line 1: Write what there is to do."),
+        ("2026-02-28", "Line 1: Write what there is to do."),
         ("milk\n\ntab\there\n\0", "Line 3: Remove the control characters, such as tabs."),
-        ("x 2026-02-30 milk", "Line 1: 2026-02-30 is not a date. Correct it."),
-        ("milk\nx 2026-02-28 2026-13-01 milk", "Line 2: 2026-13-01 is not a date. Correct it."),
-        ("0000-01-01 milk", "Line 1: 0000-01-01 is not a date. Correct it."),
+        ("x 2026-02-30 milk", "Line 1: there is no date 2026-02-30. Correct it."),
+        ("milk\nx 2026-02-28 2026-13-01 milk", "Line 2: there is no date 2026-13-01. Correct it."),
+        ("0000-01-01 milk", "Line 1: there is no date 0000-01-01. Correct it."),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_imported(
@@ -164,6 +172,39 @@ def test_an_import_that_fails_halfway_imports_nothing(
     assert len(stored()) == 100
 
 
-def test_an_import_that_is_too_large_is_refused(client: Client, stored: Stored) -> None:
-    assert client.post("/import", data={"text": "milk\n" * 20_000}).status_code == 413
-    assert stored() == []
+@pytest.mark.parametrize(("count", "status"), [(500, 303), (700, 413)])
+def test_about_500_lines_are_imported_at_once(
+    client: Client, stored: Stored, count: int, status: int
+) -> None:
+    line = "x 2026-11-22 2026-11-20 buy milk and bread, some honey, and an umbrella for Zoë, +shop"
+    answer = client.post("/import", data={"text": f"{line}\r\n" * count})
+    assert answer.status_code == status
+    assert len(stored()) == (count if status == 303 else 0)
+
+
+def test_one_long_export_at_a_time(
+    client: Client, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def iterate(connection: sqlite3.Connection) -> Iterator[DatedTodo]:
+        with ThreadPoolExecutor() as executor:  # somebody else asks meanwhile
+            answers.append(executor.submit(in_process(app).get, "/todos.txt").result())
+        return iter([])
+
+    answers: list[TestResponse] = []
+    monkeypatch.setattr(models, "iterate_todos", iterate)
+    assert client.get("/todos.txt").status_code == 200
+    assert answers[0].status_code == 503
+    assert "Somebody else is exporting the list." in answers[0].text
+
+
+def test_an_export_for_which_the_disk_has_no_room_is_a_503(
+    client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.post("/", data={"text": "milk"})
+    monkeypatch.setattr(handlers, "_KEPT_IN_MEMORY", 1)
+    monkeypatch.setattr("tempfile.tempdir", str(database.parent / "missing"))
+    answer = client.get("/todos.txt")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+    monkeypatch.undo()
+    assert client.get("/todos.txt").status_code == 200

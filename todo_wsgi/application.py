@@ -74,13 +74,13 @@ class Application:
                 raise Forbidden
             return handler(request, self.database, *numbers)
         except HTTPError as error:
-            return pages.error_page(error)
+            return pages.error_page(error, request.typed)
         except Exception as error:
             if is_unavailable(error):
                 logger.error("%s %r: %s", request.method, request.path, error)
-                return pages.error_page(ServiceUnavailable())
+                return pages.error_page(ServiceUnavailable(), request.typed)
             logger.exception("%s %r", request.method, request.path)
-            return pages.error_page(InternalServerError())
+            return pages.error_page(InternalServerError(), request.typed)
 
     def close(self) -> None:
         """Close the database. Call it when no request is running, and none will come."""

@@ -44,14 +44,19 @@ class DatabaseUnusable(Exception):
 
 def is_unavailable(error: Exception) -> bool:
     """Whether `error` means that the database is locked, full, damaged or gone: no bug of ours."""
-    if isinstance(error, DatabaseUnusable | UnicodeDecodeError):
-        return True  # SQLite's message may quote a damaged schema, and Python not decode it
+    # OSError: no room for a temporary file. UnicodeDecodeError: SQLite's message quotes a damaged
+    # schema, and Python cannot decode it.
+    if isinstance(error, DatabaseUnusable | OSError | UnicodeDecodeError):
+        return True
     # An sqlite3.Error has the code, unless it comes from Python's module and not from SQLite. Its
     # low byte is the primary one: https://www.sqlite.org/rescode.html
     code: int | None = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return False
-    return code & 0xFF not in _OUR_MISTAKES or str(error) == "no such table: todos"
+    # A table or a column is missing when an older database was put in the place of ours.
+    return code & 0xFF not in _OUR_MISTAKES or str(error).startswith(
+        ("no such table: todos", "no such column: ")
+    )
 
 
 class Database:

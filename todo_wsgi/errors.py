@@ -70,7 +70,7 @@ class ContentTooLarge(HTTPError):
     """The request's body is larger than we read (RFC 9110, 15.5.14)."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    detail = "That is more than this server reads at once. Send less; nothing was changed."
+    detail = "This server reads 64 KiB at once, and that is more. Send less; nothing was changed."
 
 
 class UnsupportedMediaType(HTTPError):
@@ -98,5 +98,5 @@ class ServiceUnavailable(HTTPError):
         "Try again in a few seconds."
     )
 
-    def __init__(self) -> None:
-        super().__init__(headers=[("Retry-After", "5")])  # seconds
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, headers=[("Retry-After", "5")])  # seconds

@@ -4,17 +4,19 @@ They are the C of MVC (Flask and Django call them views): they read the request,
 `models.py`, and choose the page. `Application.respond` calls them, and makes pages of the errors
 that they let through: an HTTPError of the request, an sqlite3.Error of the database.
 
-Whatever changes the list answers with a redirect to it. The address there says what has happened,
-as `?completed=7` or `?deleted_at=...`, and the page tells it, from what the database says of it.
+Whatever changes the list answers with a redirect to it. The address there says what was done, as
+`?completed=7` or `?deleted_at=...`; the page tells it if the database does not say otherwise.
 """
 
 import sqlite3
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 
 from todo_wsgi import models, pages
 from todo_wsgi.db import Database
-from todo_wsgi.errors import NotFound
+from todo_wsgi.errors import BadRequest, NotFound, ServiceUnavailable
 from todo_wsgi.listing import Listing, read_listing
 from todo_wsgi.models import Todo
 from todo_wsgi.pages import Event
@@ -23,17 +25,9 @@ from todo_wsgi.response import TEXT, FileResponse, Response, redirect
 from todo_wsgi.static import ICON, STYLE
 from todo_wsgi.todotxt import InvalidLine, format_todo, parse_todos
 
-_GONE = "This todo is gone: somebody has deleted it. Nothing was changed."
+_GONE = "This todo is gone: somebody may have deleted it. Nothing was changed."
+_EXPORTING = threading.Lock()
 _KEPT_IN_MEMORY = 1024 * 1024  # bytes; a longer export waits in a temporary file
-
-_VERBS = {
-    "added": "Added",
-    "completed": "Completed",
-    "reopened": "Reopened",
-    "saved": "Saved",
-    "moved": "Moved",
-    "restored": "Restored",
-}
 
 
 # The list
@@ -58,8 +52,9 @@ def create_todo(request: Request, database: Database) -> Response:
         todo_id = models.insert_todo(connection, models.clean_text(typed))
     except models.InvalidText as reason:
         return _list_page(connection, listing, text=typed, problem=str(reason))
-    # On top, where it can be seen: it is not among the completed ones.
-    return redirect(Listing("active" if listing.show == "active" else "all").address(added=todo_id))
+    # The new todo is on top, and not among the completed ones.
+    show = "all" if listing.show == "completed" else listing.show
+    return redirect(Listing(show).address(added=todo_id))
 
 
 def _list_page(
@@ -70,13 +65,11 @@ def _list_page(
     text: str = "",
     problem: str = "",
 ) -> Response:
-    show, start = listing
+    one_more = models.PAGE_SIZE + 1  # than a page shows, to know whether there are more
     return pages.list_page(
         listing,
-        models.list_todos(connection, show, start, models.PAGE_SIZE + 1),
-        []
-        if start is None
-        else models.list_todos_above(connection, show, start, models.PAGE_SIZE + 1),
+        models.list_todos(connection, listing.show, listing.start, one_more),
+        models.list_todos_above(connection, listing.show, listing.start, one_more),
         left=models.count_active(connection),
         has_completed=bool(models.list_todos(connection, "completed", None, 1)),
         event=event,
@@ -86,18 +79,21 @@ def _list_page(
 
 
 def _read_event(connection: sqlite3.Connection, query: Mapping[str, str]) -> Event | None:
-    """Return what has just happened, according to the address and to the database."""
-    if "deleted_at" in query:
-        todos = models.find_deleted_at(connection, query["deleted_at"])
-        return Event("Deleted", todos, undo=("deleted_at", query["deleted_at"])) if todos else None
-    if "completed_at" in query:
-        todos = models.find_completed_at(connection, query["completed_at"])
-        undo = ("completed_at", query["completed_at"])
-        return Event("Completed", todos, undo=undo) if todos else None
-    for name, verb in _VERBS.items():
-        if name in query and (todo := models.find_todo(connection, read_integer(query[name]))):
-            return Event(verb, [todo])
-    return None
+    """Return what has just happened: the address says what, and the database to which todos."""
+    for name, field, find in [
+        ("deleted", "deleted_at", models.find_deleted_at),
+        ("completed", "completed_at", models.find_completed_at),
+    ]:
+        if time := query.get(field):
+            todos = find(connection, time)
+            return Event(name, todos, undo=(field, time)) if todos else None
+    for name in ("added", "completed", "reopened", "saved", "moved", "restored"):
+        todo_id = read_integer(query.get(name, ""))
+        if todo_id is not None and (todo := models.find_todo(connection, todo_id)):
+            # Somebody may have changed it since, and the page been loaded again.
+            is_over = todo.is_completed != (name == "completed")
+            return None if is_over and name in {"completed", "reopened"} else Event(name, [todo])
+    return Event("undone", []) if "undone" in query else None
 
 
 # One todo
@@ -151,10 +147,12 @@ def move_todo_down(request: Request, database: Database, todo_id: int) -> Respon
 def _move_todo(request: Request, database: Database, todo_id: int, *, up: bool) -> Response:
     listing = read_listing(request.form)
     past = read_integer(request.form.get("past", ""))
+    if past is None:
+        raise BadRequest("The field `past` has to be the number of the todo to move this one past.")
     connection = database.connection()
-    todo = _found(models.move_todo(connection, todo_id, past, up=up))
-    if todo not in models.list_todos(connection, *listing):
-        listing = listing._replace(start=todo.place)  # it has moved to another page
+    todo = models.move_todo(connection, todo_id, past, up=up)
+    if todo is None:
+        raise NotFound("This todo, or the one to move it past, is gone. Nothing was changed.")
     return _redirect_to_row(connection, listing, todo, moved=todo_id)
 
 
@@ -177,9 +175,14 @@ def _redirect_to_row(
     connection: sqlite3.Connection, listing: Listing, todo: Todo, **event: int
 ) -> Response:
     """Send the browser to the todo's row, or where the filter hides it, to the one next to it."""
-    below = models.list_todos(connection, listing.show, todo.place, 1)  # it, or the next one
-    nearest = below or models.list_todos_above(connection, listing.show, todo.place, 1)
-    return redirect(listing.address(row=nearest[0].id if nearest else None, **event))
+    show, place = listing.show, todo.place
+    nearest = models.list_todos(connection, show, place, 1)  # itself, or the next one below
+    nearest = nearest or models.list_todos_above(connection, show, place, 1)
+    if not nearest:
+        return redirect(Listing(show).address(**event))
+    if nearest[0] not in models.list_todos(connection, show, listing.start):
+        listing = Listing(show, nearest[0].place)  # it is on another page: one that begins with it
+    return redirect(listing.address(row=nearest[0].id, **event))
 
 
 # Many todos at once
@@ -187,34 +190,34 @@ def _redirect_to_row(
 
 def complete_all(request: Request, database: Database) -> Response:
     """POST /complete-all: complete all todos; the next page offers to undo that."""
-    listing = Listing(read_listing(request.form).show)
+    listing = read_listing(request.form)
     return redirect(listing.address(completed_at=models.complete_all(database.connection())))
 
 
 def clear_completed(request: Request, database: Database) -> Response:
     """POST /clear-completed: delete all completed todos; the next page offers to undo that."""
-    listing = Listing(read_listing(request.form).show)
+    listing = read_listing(request.form)
     return redirect(listing.address(deleted_at=models.delete_completed(database.connection())))
 
 
 def undo(request: Request, database: Database) -> Response:
     """POST /undo: bring back what was deleted at `deleted_at`, or completed at `completed_at`.
 
-    Nothing is found where it was brought back already, by a double click, or is too old.
+    Nothing is found where that was done already, by a double click, or where it is too late.
     """
     listing = read_listing(request.form)
     connection = database.connection()
-    if "deleted_at" in request.form:
-        time = request.form["deleted_at"]
+    if time := request.form.get("deleted_at"):
         event, todos = "restored", models.restore_deleted_at(connection, time)
         if not todos and not models.is_recoverable(time):
             raise NotFound("That was deleted more than 30 days ago, and is gone for good.")
-    else:
-        time = request.form.get("completed_at", "")
+    elif time := request.form.get("completed_at"):
         event, todos = "reopened", models.reopen_completed_at(connection, time)
+    else:
+        raise BadRequest("The field `deleted_at` or `completed_at` has to say what to undo.")
     if len(todos) == 1:
         return _redirect_to_row(connection, listing, todos[0], **{event: todos[0].id})
-    return redirect(listing.address())
+    return redirect(listing.address(undone="all"))
 
 
 # The list as a file
@@ -223,13 +226,23 @@ def undo(request: Request, database: Database) -> Response:
 def export_todos(request: Request, database: Database) -> FileResponse:
     """GET /todos.txt: the list in the todo.txt format, in constant memory, however long it is.
 
-    It is written to a file first and sent from there: a slow reader does not hold up the database,
-    and an error of the database is an error page, and not half a list.
+    It is written to a file first and sent from there: so a slow reader does not hold up the
+    database, and an error is an error page, and not half a list. One at a time, since a long one
+    takes seconds: so those who ask for many at once do not shut others out.
     """
+    if not _EXPORTING.acquire(timeout=1):  # second
+        raise ServiceUnavailable("Somebody else is exporting the list. Try again in a few seconds.")
     file = SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY)  # noqa: SIM115  the server closes it
-    for todo in models.iterate_todos(database.connection()):
-        file.write(format_todo(todo).encode())
-    return FileResponse(file, content_type=TEXT)
+    try:
+        for todo in models.iterate_todos(database.connection()):
+            file.write(format_todo(todo).encode())
+        return FileResponse(file, content_type=TEXT)
+    except BaseException:
+        with suppress(OSError):  # the disk may be full
+            file.close()
+        raise
+    finally:
+        _EXPORTING.release()
 
 
 def show_import(request: Request, database: Database) -> Response:
@@ -245,7 +258,7 @@ def import_todos(request: Request, database: Database) -> Response:
     except InvalidLine as reason:
         return pages.import_page(text=typed, problem=str(reason))
     if not todos:
-        return pages.import_page(text=typed, problem="Put in at least one line.")
+        return pages.import_page(text=typed, problem="Write or paste at least one line.")
     return redirect(
         Listing().address(added=models.insert_dated_todos(database.connection(), todos))
     )

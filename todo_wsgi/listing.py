@@ -35,7 +35,8 @@ def read_listing(fields: Mapping[str, str]) -> Listing:
 
     Empty is as good as missing. Raises NotFound if there is no such listing.
     """
-    show, start = fields.get("show") or "all", fields.get("from")
-    if show not in FILTERS:
+    show, given = fields.get("show") or "all", fields.get("from")
+    start = read_integer(given) if given else None
+    if show not in FILTERS or (given and start is None):
         raise NotFound
-    return Listing(show, read_integer(start) if start else None)
+    return Listing(show, start)

@@ -1,10 +1,10 @@
 """What the application keeps: todos. One function for each thing that is asked or done.
 
 Handlers call these with a connection from `db.py`. Storage knows nothing of HTTP: a text that
-cannot be a todo is an InvalidText, a todo that is not there is None or False, and the handler
-decides what the visitor sees.
+cannot be a todo is an InvalidText, a todo that is not there is None, and the handler decides what
+the visitor sees.
 
-Every statement finds its rows through an index of init_db.sql, however long the list is.
+A page does not take longer in a longer list, but for its counter: all else is found by an index.
 """
 
 import re
@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 MAX_TEXT_LENGTH = 500  # characters; a todo is a line, not a letter
 PAGE_SIZE = 100  # todos
-RECOVERABLE = timedelta(days=30)  # from when it is deleted until it is removed for good
+RECOVERABLE = timedelta(days=30)  # from when a todo is deleted until it is removed for good
+DOUBLE_CLICK = timedelta(seconds=5)  # a second click comes within this time, however slow the line
 
 FILTERS = {
     "all": "deleted_at IS NULL",
@@ -31,6 +32,10 @@ class InvalidText(ValueError):
     """A text that cannot be a todo; the message is for the person who typed it."""
 
 
+# A row put in by hand may hold a BLOB; CAST makes it text like all others.
+_TODO_COLUMNS = "id, CAST(text AS TEXT), completed_at IS NOT NULL, place"
+
+
 class Todo(NamedTuple):
     """A row of the table `todos`, as far as a page shows it."""
 
@@ -40,12 +45,8 @@ class Todo(NamedTuple):
     place: int
 
 
-# A row put in by hand may hold a BLOB; CAST makes it text like all others.
-_TODO = "id, CAST(text AS TEXT), completed_at IS NOT NULL, place"
-
-
 class DatedTodo(NamedTuple):
-    """A todo with its dates, like "2026-11-22", as a todo.txt file has them."""
+    """A todo with the days of its times, like "2026-11-22"."""
 
     text: str
     is_completed: bool
@@ -55,7 +56,8 @@ class DatedTodo(NamedTuple):
 
 def join_lines(text: str) -> str:
     """Return the text as one line: a space for its line breaks and the white space around them."""
-    return " ".join(filter(None, map(str.strip, re.split("[\r\n]", text))))
+    lines = (line.strip() for line in re.split("[\r\n]", text))
+    return " ".join(line for line in lines if line)
 
 
 def clean_text(text: str) -> str:
@@ -68,9 +70,7 @@ def clean_text(text: str) -> str:
     if not text:
         raise InvalidText("Write what there is to do.")
     if len(text) > MAX_TEXT_LENGTH:
-        raise InvalidText(
-            f"Shorten it to {MAX_TEXT_LENGTH} characters: it has {len(text)} at the moment."
-        )
+        raise InvalidText(f"Shorten it to {MAX_TEXT_LENGTH} characters: it has {len(text)}.")
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise InvalidText("Remove the control characters, such as tabs.")
     return text
@@ -85,7 +85,7 @@ def list_todos(
     """Return the todos of the filter `show`, from the place `start` (None: the top) downwards."""
     rows = connection.execute(
         f"""
-        SELECT {_TODO}
+        SELECT {_TODO_COLUMNS}
         FROM todos
         WHERE {FILTERS[show]} AND place <= ?
         ORDER BY place DESC
@@ -97,12 +97,14 @@ def list_todos(
 
 
 def list_todos_above(
-    connection: sqlite3.Connection, show: str, start: int, limit: int
+    connection: sqlite3.Connection, show: str, start: int | None, limit: int
 ) -> list[Todo]:
     """Return the todos of the filter `show` above the place `start`, the nearest one first."""
+    if start is None:
+        return []
     rows = connection.execute(
         f"""
-        SELECT {_TODO}
+        SELECT {_TODO_COLUMNS}
         FROM todos
         WHERE {FILTERS[show]} AND place > ?
         ORDER BY place
@@ -116,27 +118,37 @@ def list_todos_above(
 def find_todo(connection: sqlite3.Connection, todo_id: int) -> Todo | None:
     """Return the todo, or None if there is none, or it is deleted."""
     row = connection.execute(
-        f"SELECT {_TODO} FROM todos WHERE id = ? AND deleted_at IS NULL", (todo_id,)
+        f"SELECT {_TODO_COLUMNS} FROM todos WHERE id = ? AND deleted_at IS NULL", (todo_id,)
     ).fetchone()
-    return row and Todo(*row)
+    return Todo(*row) if row else None
 
 
 def find_completed_at(connection: sqlite3.Connection, time: str) -> list[Todo]:
-    """Return what was completed at that time: nothing, one todo, or two for many."""
+    """Return what was completed at that time, two todos at most: enough to tell one from many."""
     rows = connection.execute(
-        f"SELECT {_TODO} FROM todos WHERE {FILTERS['completed']} AND completed_at = ? LIMIT 2",
+        f"""
+        SELECT {_TODO_COLUMNS}
+        FROM todos
+        WHERE {FILTERS["completed"]} AND completed_at = ?
+        LIMIT 2
+        """,
         (time,),
     )
     return [Todo(*row) for row in rows]
 
 
 def find_deleted_at(connection: sqlite3.Connection, time: str) -> list[Todo]:
-    """Return what was deleted at that time: nothing, one todo, or two for many.
+    """Return what was deleted at that time, two todos at most: enough to tell one from many.
 
     What was deleted too long ago to be brought back is not found.
     """
     rows = connection.execute(
-        f"SELECT {_TODO} FROM todos WHERE deleted_at = ? AND deleted_at > ? LIMIT 2",
+        f"""
+        SELECT {_TODO_COLUMNS}
+        FROM todos
+        WHERE deleted_at = ? AND deleted_at > ?
+        LIMIT 2
+        """,
         (time, _end_of_recovery()),
     )
     return [Todo(*row) for row in rows]
@@ -169,7 +181,7 @@ def iterate_todos(connection: sqlite3.Connection) -> Iterator[DatedTodo]:
 
 def check_readable(connection: sqlite3.Connection) -> None:
     """Read from the table; an sqlite3.Error if that cannot be done."""
-    connection.execute("SELECT id FROM todos LIMIT 1").fetchone()
+    connection.execute("SELECT id, place FROM todos LIMIT 1").fetchone()
 
 
 # Changing. When one of these functions returns, what it did is on the disk.
@@ -179,23 +191,28 @@ def check_readable(connection: sqlite3.Connection) -> None:
 def _change(connection: sqlite3.Connection) -> Iterator[str]:
     """Make what is done in the `with` block one transaction, all or nothing; gives its time.
 
-    The time is the name of the change, too: todos that were deleted or completed together have the
-    same `deleted_at` or `completed_at`, which no others have, and so are brought back together.
+    The time is also the name of the change, which no other change has: todos that were deleted or
+    completed together have the same `deleted_at` or `completed_at`, and are brought back together.
 
-    By the way, each change removes for good some of what was deleted long ago. A few at a time, so
+    Each change also removes for good some of what was deleted long ago: a few todos at a time, so
     that nobody has to wait for it.
     """
     with connection:  # COMMIT at the end, or ROLLBACK on an error; BEGIN comes with the DELETE
-        # What somebody put there by hand and is no time at all, like 1, is not between texts.
+        # A mark that somebody put there by hand, like 1 or '-', is not between these two.
         connection.execute(
             """
             DELETE FROM todos
-            WHERE id IN (SELECT id FROM todos WHERE deleted_at BETWEEN '' AND ? LIMIT 100)
+            WHERE id IN (SELECT id FROM todos WHERE deleted_at BETWEEN '2000-' AND ? LIMIT 100)
             """,
             (_end_of_recovery(),),
         )
-        # From here on nobody else can write, so that no other change has this time.
-        yield _format_time(datetime.now(UTC))
+        # From here on nobody else can write. But clocks step back, and some tick slowly.
+        now = datetime.now(UTC)
+        while find_deleted_at(connection, name := _format_time(now)) or find_completed_at(
+            connection, name
+        ):
+            now += timedelta(microseconds=1)
+        yield name
 
 
 def _end_of_recovery() -> str:
@@ -216,12 +233,12 @@ def insert_todo(connection: sqlite3.Connection, text: str) -> int:
 def insert_dated_todos(connection: sqlite3.Connection, todos: Sequence[DatedTodo]) -> int:
     """Add these on top, in their order, and return the id of the first. A missing date is today."""
     with _change(connection) as now:
+        today = now[:10]
         for todo in reversed(todos):
-            created_at = f"{todo.created_on} 00:00:00" if todo.created_on else now
-            completed_at = f"{todo.completed_on} 00:00:00" if todo.completed_on else now
+            completed_at = f"{todo.completed_on or today} 00:00:00" if todo.is_completed else None
             inserted = connection.execute(
                 "INSERT INTO todos (text, created_at, completed_at) VALUES (?, ?, ?)",
-                (todo.text, created_at, completed_at if todo.is_completed else None),
+                (todo.text, f"{todo.created_on or today} 00:00:00", completed_at),
             )
         return _id_of(inserted)
 
@@ -277,16 +294,13 @@ def move_todo(connection: sqlite3.Connection, todo_id: int, past: int, *, up: bo
 
 
 def complete_all(connection: sqlite3.Connection) -> str | None:
-    """Complete what is active, and return the time: that of the last completion if nothing was.
+    """Complete what is active, and return the time; None if nothing was.
 
-    So whoever clicks twice can undo it all the same. None if no todo is completed now.
+    After a double click it is the time of the first one, so that it can be undone all the same.
     """
     with _change(connection) as now:
-        completed = connection.execute(
-            f"UPDATE todos SET completed_at = ? WHERE {FILTERS['active']}", (now,)
-        )
-        last = f"SELECT max(completed_at) FROM todos WHERE {FILTERS['completed']}"
-        return now if completed.rowcount else connection.execute(last).fetchone()[0]
+        connection.execute(f"UPDATE todos SET completed_at = ? WHERE {FILTERS['active']}", (now,))
+        return _find_last(connection, "completed_at", FILTERS["completed"], now)
 
 
 def delete_todo(connection: sqlite3.Connection, todo_id: int) -> str | None:
@@ -301,16 +315,21 @@ def delete_todo(connection: sqlite3.Connection, todo_id: int) -> str | None:
 
 
 def delete_completed(connection: sqlite3.Connection) -> str | None:
-    """Delete what is completed, and return the time: that of the last deletion if nothing was.
+    """Delete what is completed, and return the time; None if nothing was.
 
-    None if no todo has been deleted lately.
+    After a double click it is the time of the first one, so that it can be undone all the same.
     """
     with _change(connection) as now:
-        deleted = connection.execute(
-            f"UPDATE todos SET deleted_at = ? WHERE {FILTERS['completed']}", (now,)
-        )
-        last = "SELECT max(deleted_at) FROM todos WHERE deleted_at IS NOT NULL"
-        return now if deleted.rowcount else connection.execute(last).fetchone()[0]
+        connection.execute(f"UPDATE todos SET deleted_at = ? WHERE {FILTERS['completed']}", (now,))
+        return _find_last(connection, "deleted_at", "deleted_at IS NOT NULL", now)
+
+
+def _find_last(connection: sqlite3.Connection, column: str, condition: str, now: str) -> str | None:
+    """Return the newest time in the column, if it is from `now` or from a click just before."""
+    earliest = _format_time(datetime.fromisoformat(now) - DOUBLE_CLICK)
+    sql = f"SELECT max({column}) FROM todos WHERE {condition} AND {column} BETWEEN ? AND ?"
+    time: str | None = connection.execute(sql, (earliest, now)).fetchone()[0]
+    return time
 
 
 def reopen_completed_at(connection: sqlite3.Connection, time: str) -> list[Todo]:

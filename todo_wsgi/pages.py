@@ -27,21 +27,32 @@ _CLEAR_COMPLETED = _BUTTON.render(action="/clear-completed", label="Clear comple
 _EDIT = load_template("edit.html")
 _IMPORT = load_template("import.html")
 _ERROR = load_template("error.html")
+_TYPED = load_template("typed.html")
+_LISTING = load_template("listing.html")
 
-_FILTERS = {"all": "All", "active": "Active", "completed": "Completed"}
-_TITLES = {"all": "Todos", "active": "Active todos", "completed": "Completed todos"}
-_DONE_TO_MANY = {"Completed": "Marked all as complete", "Deleted": "Deleted the completed todos"}
+_FILTER_LABELS = {"all": "All", "active": "Active", "completed": "Completed"}
+_HEADINGS = {"all": "Todos", "active": "Active todos", "completed": "Completed todos"}
+_DONE_TO_MANY = {
+    "completed": "Marked all as complete",
+    "deleted": "Cleared the completed todos",
+    "undone": "Undone",
+}
 
 
 class Event(NamedTuple):
-    """What has just happened: `verb`, like "Deleted", to the one of `todos`, or to many of them.
+    """What has just happened: `name`, like "deleted", to the one of `todos`, or to many.
 
     `undo` is the field, name and value, of the button that undoes it.
     """
 
-    verb: str
+    name: str
     todos: list[Todo]
     undo: tuple[str, str] | None = None
+
+    @property
+    def todo(self) -> Todo | None:
+        """The todo, if it is one."""
+        return self.todos[0] if len(self.todos) == 1 else None
 
 
 def list_page(
@@ -62,23 +73,28 @@ def list_page(
     the whole list. `text` stands in the form's field; `problem` says why it was not taken.
     """
     shown = todos[:PAGE_SIZE]
-    ups = [above[0] if above else None, *shown]
+    changed = event.todo.id if event and event.todo else None
+    ups = [above[0] if above else None, *shown]  # what is above each of them, and below
     downs = [*todos[1:], None]
-    rows = [_render_todo(listing, *row) for row in zip(shown, ups, downs, strict=False)]
+    rows = [
+        _render_todo(listing, todo, up, down, is_changed=todo.id == changed)
+        for todo, up, down in zip(shown, ups, downs, strict=False)
+    ]
     if event and event.undo:
-        rows.insert(_find_row(event, shown), _render_undo(event, *event.undo))
+        rows.insert(_row_index(event, shown), _render_undo(event, *event.undo))
     counter = "1 item left" if left == 1 else f"{left} items left"
     content = _LIST.render(
         text=text,
-        **_render_problem(problem, focus=event is not None and event.verb == "Added"),
-        **_hidden_fields(listing),
+        heading=_HEADINGS[listing.show],
+        listing=_render_listing(listing),
+        **_render_problem(problem, focus=event is not None and event.name == "added"),
         filters=_join(
             _LINK.render(
                 href=Listing(show).address(),
                 label=label,
                 current="page" if show == listing.show else "false",
             )
-            for show, label in _FILTERS.items()
+            for show, label in _FILTER_LABELS.items()
         ),
         counter=counter,
         complete_all=_COMPLETE_ALL if left else "",
@@ -87,7 +103,7 @@ def list_page(
         remark=_find_remark(listing, shown, left=left, has_completed=has_completed),
         pager=_render_pager(listing, todos, above),
     )
-    title = f"{_describe(event, ': {}') if event else _TITLES[listing.show]}, {counter}"
+    title = f"{_tell(event, ': {}') if event else _HEADINGS[listing.show]}, {counter}"
     return _form_page(title, content, problem)
 
 
@@ -103,8 +119,8 @@ def todo_page(
         id=todo.id,
         text=todo.text if text is None else text,
         back=listing.address(row=todo.id),
+        listing=_render_listing(listing),
         **_render_problem(problem),
-        **_hidden_fields(listing),
     )
     return _form_page(f"Edit: {todo.text}", content, problem)
 
@@ -115,21 +131,26 @@ def import_page(*, text: str = "", problem: str = "") -> Response:
     return _form_page("Import todos", content, problem)
 
 
-def error_page(error: HTTPError) -> Response:
-    """Return the page that says what went wrong and what to do."""
+def error_page(error: HTTPError, typed: str = "") -> Response:
+    """Return the page that says what went wrong and what to do, and gives back what was typed."""
     title = status_text(error.status)
-    content = _ERROR.render(title=title, detail=error.detail)
+    content = _ERROR.render(
+        title=title, detail=error.detail, typed=_TYPED.render(text=typed) if typed else ""
+    )
     return _page(f"Error: {title}", content, status=error.status, headers=error.headers)
 
 
 # Parts of the list
 
 
-def _render_todo(listing: Listing, todo: Todo, up: Todo | None, down: Todo | None) -> SafeHTML:
+def _render_todo(
+    listing: Listing, todo: Todo, up: Todo | None, down: Todo | None, *, is_changed: bool
+) -> SafeHTML:
     """Return the row of a todo, which can be moved past the ones above and below it."""
     return _TODO.render(
         id=todo.id,
         text=todo.text,
+        changed="changed" if is_changed else "",
         state="completed" if todo.is_completed else "active",
         pressed="true" if todo.is_completed else "false",
         action="reopen" if todo.is_completed else "complete",
@@ -143,27 +164,27 @@ def _render_todo(listing: Listing, todo: Todo, up: Todo | None, down: Todo | Non
 
 
 def _render_undo(event: Event, name: str, value: str) -> SafeHTML:
-    return _UNDO.render(notice=_describe(event, ' "{}"'), name=name, value=value)
+    return _UNDO.render(notice=_tell(event, ' "{}"'), name=name, value=value)
 
 
-def _find_row(event: Event, shown: list[Todo]) -> int:
-    """Return where to tell it: in the row of the one todo, which may be gone, or above all rows."""
-    if len(event.todos) > 1:
+def _row_index(event: Event, shown: list[Todo]) -> int:
+    """Return how many rows are above the place of the one todo, which may be gone; 0 for many."""
+    if event.todo is None:
         return 0
-    return sum(todo.place > event.todos[0].place for todo in shown)
+    return sum(todo.place > event.todo.place for todo in shown)
 
 
-def _describe(event: Event, text_format: str) -> str:
-    """Return what has happened in words; `text_format` has the place for the todo's text."""
-    if len(event.todos) > 1:
-        return _DONE_TO_MANY[event.verb]
-    return event.verb + text_format.format(event.todos[0].text)
+def _tell(event: Event, text_format: str) -> str:
+    """Return what has happened in words; `text_format` is how the todo's text is added to them."""
+    if event.todo is None:
+        return _DONE_TO_MANY[event.name]
+    return event.name.capitalize() + text_format.format(event.todo.text)
 
 
 def _find_remark(listing: Listing, shown: list[Todo], *, left: int, has_completed: bool) -> str:
     """Return a friendly line where there is nothing to do, or nothing to see."""
     if listing.start is not None and not shown:
-        return "The list ends before this page."
+        return "No more todos here."
     if listing.show == "completed":
         return "" if shown else "Nothing completed yet."
     if left:
@@ -203,9 +224,9 @@ def _render_problem(problem: str, *, focus: bool = False) -> dict[str, str]:
     }
 
 
-def _hidden_fields(listing: Listing) -> dict[str, object]:
-    """Return the values of the hidden fields that lead back to this listing."""
-    return {"show": listing.show, "start": "" if listing.start is None else listing.start}
+def _render_listing(listing: Listing) -> SafeHTML:
+    """Return the hidden fields of a form that leads back to this listing."""
+    return _LISTING.render(show=listing.show, start="" if listing.start is None else listing.start)
 
 
 def _join(parts: Iterable[SafeHTML]) -> SafeHTML:

@@ -9,17 +9,12 @@ from functools import cached_property
 from urllib.parse import parse_qsl, urlsplit
 from wsgiref.types import WSGIEnvironment
 
-from todo_wsgi.errors import (
-    BadRequest,
-    ContentTooLarge,
-    LengthRequired,
-    NotFound,
-    UnsupportedMediaType,
-)
+from todo_wsgi.errors import BadRequest, ContentTooLarge, LengthRequired, UnsupportedMediaType
 
 MAX_BODY_SIZE = 64 * 1024  # bytes; the longest todo is 6,000 bytes once percent-encoded
 MAX_FIELDS = 100  # a form of ours has a handful; each field costs time, so thousands are an attack
 
+INTEGER = "-?[0-9]{1,18}"  # int() takes more, such as "1_000"; and SQLite not more digits
 FORM_TYPE = "application/x-www-form-urlencoded"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 
@@ -59,6 +54,12 @@ class Request:
         return dict(parse_qsl(self.environ.get("QUERY_STRING", ""), keep_blank_values=True))
 
     @property
+    def typed(self) -> str:
+        """What the visitor typed, as far as the form was read by now: an error gives it back."""
+        form: dict[str, str] = vars(self).get("form", {})
+        return form.get("text", "")
+
+    @property
     def is_from_another_site(self) -> bool:
         """Whether a page of another web site had the browser send this request.
 
@@ -90,12 +91,9 @@ class Request:
         return _parse_form(_read_body(self.environ))
 
 
-def read_integer(text: str) -> int:
-    """Return the integer of an address or a button of ours; NotFound if it cannot be one."""
-    # int() alone would take "1_000" and other scripts' digits; SQLite has 64 bits for it.
-    if not re.fullmatch("-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
-        raise NotFound
-    return int(text)
+def read_integer(text: str) -> int | None:
+    """Return the integer that `text` is, or None if it is none."""
+    return int(text) if re.fullmatch(INTEGER, text) else None
 
 
 def _host_and_port(origin: str) -> str:

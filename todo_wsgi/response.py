@@ -1,7 +1,7 @@
 """What goes out: a response that is finished before the server hears of it.
 
-Handlers make a `Response`, and `Application.__call__` calls it. By then no code of ours can fail
-any more, so no error of ours cuts a page short.
+Handlers make a `Response` (or a `FileResponse`, for what is long), and `Application.__call__` calls
+it. By then no code of ours can fail any more, so no error of ours cuts an answer short.
 """
 
 import os

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from wsgiref.types import WSGIApplication
 
 from todo_wsgi.errors import MethodNotAllowed, NotFound
-from todo_wsgi.request import read_integer
+from todo_wsgi.request import INTEGER
 
 # Called with the request, the database, and the number in the path if the route has one.
 Handler = Callable[..., WSGIApplication]
@@ -33,11 +33,10 @@ def match(routes: Iterable[Route], method: str, path: str) -> tuple[Handler, lis
     Raises NotFound if no route has the path, MethodNotAllowed if some have it, but not for this
     method. HEAD is answered wherever GET is (RFC 9110, 9.3.2); the response leaves out the body.
     """
-    found = {
-        route.method: (route.handler, [read_integer(number) for number in matched.groups()])
-        for route in routes
-        if (matched := _compile(route.path).fullmatch(path))
-    }
+    found: dict[str, tuple[Handler, list[int]]] = {}
+    for route in routes:
+        if matched := _compile(route.path).fullmatch(path):
+            found[route.method] = (route.handler, [int(number) for number in matched.groups()])
     if not found:
         raise NotFound
     if "GET" in found:
@@ -50,4 +49,4 @@ def match(routes: Iterable[Route], method: str, path: str) -> tuple[Handler, lis
 @cache
 def _compile(path: str) -> re.Pattern[str]:
     """Return the pattern of a route's path, with a group for each `{id}`."""
-    return re.compile(re.escape(path).replace(r"\{id\}", "(-?[0-9]+)"))
+    return re.compile(re.escape(path).replace(r"\{id\}", f"({INTEGER})"))

@@ -135,8 +135,8 @@ def _proxy_settings(trusted_proxy: str | None) -> dict[str, Any]:
 def _raise_connection_limit() -> int:
     """Have the system allow two file descriptors for each connection; return how many it allows.
 
-    One is the socket, the other one the file of a long export. A process may begin with as few as
-    256. Beyond what is allowed, accepting a connection fails.
+    One is for the socket, the other one for the file of a long export. A process may begin with as
+    few as 256. Beyond what is allowed, accepting a connection fails.
     """
     limit: int = SETTINGS["connection_limit"]
     if sys.platform == "win32":

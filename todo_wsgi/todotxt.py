@@ -15,8 +15,8 @@ from todo_wsgi.models import DatedTodo, InvalidText, clean_text, join_lines
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _PRIORITY = r"\([A-Z]\) "
 _LINE = re.compile(
-    rf"(?:x (?:(?P<completed_on>{_DATE}) )?|(?P<priority>{_PRIORITY})?)"
-    rf"(?:(?P<created_on>{_DATE}) )?(?P<text>.*)"
+    rf"(?:x (?:(?P<completed_on>{_DATE})(?: |$))?|(?P<priority>{_PRIORITY})?)"
+    rf"(?:(?P<created_on>{_DATE})(?: |$))?(?P<text>.*)"
 )
 
 
@@ -26,7 +26,7 @@ class InvalidLine(ValueError):
 
 def format_todo(todo: DatedTodo) -> str:
     """Return the todo as a line, with its end."""
-    # A date may have been put there by hand, and be none.
+    # What was put there by hand may be no date.
     completed_on, created_on = (
         f"{day} " if day and re.fullmatch(_DATE, day) else ""
         for day in (todo.completed_on, todo.created_on)
@@ -52,12 +52,12 @@ def parse_todos(text: str) -> list[DatedTodo]:
 def _parse_line(number: int, line: str) -> DatedTodo:
     line = line.strip()
     parts = _LINE.fullmatch(line)
-    assert parts  # each of them may be missing
-    for day in (parts["completed_on"], parts["created_on"]):
+    assert parts  # each part may be missing, so every line matches
+    for day in filter(None, (parts["completed_on"], parts["created_on"])):
         try:
-            date.fromisoformat(day or "2000-01-01")
+            date.fromisoformat(day)
         except ValueError:
-            raise InvalidLine(f"Line {number}: {day} is not a date. Correct it.") from None
+            raise InvalidLine(f"Line {number}: there is no date {day}. Correct it.") from None
     try:
         text = clean_text((parts["priority"] or "") + parts["text"])
     except InvalidText as reason:
