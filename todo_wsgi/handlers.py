@@ -90,9 +90,9 @@ def _read_event(connection: sqlite3.Connection, query: Mapping[str, str]) -> Eve
     for name in ("added", "completed", "reopened", "saved", "moved", "restored"):
         todo_id = read_integer(query.get(name, ""))
         if todo_id is not None and (todo := models.find_todo(connection, todo_id)):
-            # Somebody may have changed it since, and the page been loaded again.
-            is_over = todo.is_completed != (name == "completed")
-            return None if is_over and name in {"completed", "reopened"} else Event(name, [todo])
+            # When the page is loaded again, somebody may have changed the state.
+            told = {"completed": True, "reopened": False}.get(name, todo.is_completed)
+            return Event(name, [todo]) if told == todo.is_completed else None
     return Event("undone", []) if "undone" in query else None
 
 
