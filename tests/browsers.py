@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from playwright.sync_api import Browser, sync_playwright
 from servers import need
 
-INSTALL = "python -m playwright install chromium"
+INSTALL = "playwright install chromium"
 
 
 @contextmanager

@@ -34,7 +34,10 @@ def main(folder: Path) -> None:
         with closing(sqlite3.connect(Path(empty) / "todos.db")) as connection, connection:
             connection.executemany(
                 "INSERT INTO todos (text, completed_at) VALUES (?, ?)",
-                [(t.removeprefix("x "), "2026-11-20" if t[:2] == "x " else None) for t in TODOS],
+                [
+                    (t.removeprefix("x "), "2026-11-20" if t.startswith("x ") else None)
+                    for t in TODOS
+                ],
             )
         take(browser, server, folder / "list.png", DESK)
         take(browser, server, folder / "phone.png", PHONE)

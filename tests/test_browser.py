@@ -101,7 +101,7 @@ class Person:
             connection.executemany("INSERT INTO todos (text) VALUES (?)", rows)
         self.open("/")
 
-    def has(self, *names: str) -> list[bool]:
+    def sees(self, *names: str) -> list[bool]:
         """Whether there is a button of each name."""
         return [self.find("button", name).is_visible() for name in names]
 
@@ -251,19 +251,19 @@ def test_deleting_and_undoing_it(person: Person) -> None:
 
 def test_completing_and_clearing_all(person: Person) -> None:
     both = ("Mark all as complete", "Clear completed")
-    assert person.has(*both) == [False, False]
+    assert person.sees(*both) == [False, False]
     person.have("milk", "bread", "honey")
     person.click("Complete bread")
-    assert person.has(*both) == [True, True]
+    assert person.sees(*both) == [True, True]
     person.click("Mark all as complete")
     expect(person.find("button", "Undo")).to_be_focused()
     expect(person.page.get_by_text("0 items left", exact=True)).to_be_visible()
-    assert person.has(*both) == [False, True]
+    assert person.sees(*both) == [False, True]
     person.click("Undo")
     expect(person.page.get_by_text("2 items left", exact=True)).to_be_visible()
     person.click("Clear completed")
     assert person.texts == ["honey", "milk"]
-    assert person.has(*both) == [True, False]
+    assert person.sees(*both) == [True, False]
     person.click("Undo")
     assert person.texts == ["honey", "bread", "milk"]
     expect(person.find("button", "Reopen bread")).to_be_visible()
@@ -348,7 +348,7 @@ def test_export_and_import(person: Person) -> None:
     field.fill(field.input_value().replace("02-30", "02-28"))
     person.click("Import")
     assert person.texts == ["bread", "honey", "cake", "milk"]
-    assert person.has("Reopen bread", "Complete cake") == [True, True]
+    assert person.sees("Reopen bread", "Complete cake") == [True, True]
 
 
 def test_what_somebody_else_has_deleted(person: Person, site: Server) -> None:

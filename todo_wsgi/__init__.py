@@ -12,11 +12,14 @@ This is the way of one request. Read the modules in the order in which it meets 
     pages.py        which template (templates/) is filled with which values
     templating.py   templates with $placeholders, filled and escaped
     response.py     what goes out: a finished response
+
+Beside its way:
+
     static.py       the style sheet and the icon (static/)
     todotxt.py      the todo.txt format, for export and import
     errors.py       the errors that become a response: 404, 405, 413 ...
     resources.py    where templates/, static/ and init_db.sql are
-    server.py       waitress, how it is set up and stopped
+    server.py       waitress, how it is set up and stopped; the hardest, so read it last
 
 Storage (models.py, db.py) knows nothing of HTTP, and templating.py nothing of storage.
 """

@@ -18,6 +18,7 @@ from todo_wsgi.resources import read_resource
 SCHEMA_VERSION = 2  # PRAGMA user_version of a database that init_db.sql made
 BUSY_TIMEOUT = 3.0  # seconds that a statement waits for another writer before it gives up
 
+# The project grew from a tutorial, whose files are upgraded, too.
 _TUTORIAL_COLUMNS = {"id", "text", "created_at"}
 _VERSION_1_COLUMNS = _TUTORIAL_COLUMNS | {"completed_at", "deleted_at"}
 _ADDED_COLUMNS = {  # since the tutorial, in their order
@@ -240,5 +241,5 @@ def _use_wal(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise

@@ -85,7 +85,8 @@ class InternalServerError(HTTPError):
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = (
-        "Something went wrong on our side, and the server's log says what. Your list is as it was."
+        "Something went wrong on our side, and the server's log says what. "
+        "Look at the list before you try again."
     )
 
 
@@ -94,8 +95,8 @@ class ServiceUnavailable(HTTPError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     detail = (
-        "The list cannot be reached at the moment, and nothing was changed. "
-        "Try again in a few seconds."
+        "The list cannot be reached at the moment. "
+        "Try again in a few seconds, and look first whether your change is there."
     )
 
     def __init__(self, detail: str | None = None) -> None:

@@ -93,7 +93,10 @@ def _read_event(connection: sqlite3.Connection, query: Mapping[str, str]) -> Eve
             # When the page is loaded again, somebody may have changed the state.
             told = {"completed": True, "reopened": False}.get(name, todo.is_completed)
             return Event(name, [todo]) if told == todo.is_completed else None
-    return Event("undone", []) if "undone" in query else None
+    for name in ("imported", "undone"):
+        if query.get(name) == "all":
+            return Event(name, [])
+    return None
 
 
 # One todo
@@ -217,7 +220,7 @@ def undo(request: Request, database: Database) -> Response:
         raise BadRequest("The field `deleted_at` or `completed_at` has to say what to undo.")
     if len(todos) == 1:
         return _redirect_to_row(connection, listing, todos[0], **{event: todos[0].id})
-    return redirect(listing.address(undone="all"))
+    return redirect(listing.address(undone="all" if todos else None))
 
 
 # The list as a file
@@ -259,9 +262,8 @@ def import_todos(request: Request, database: Database) -> Response:
         return pages.import_page(text=typed, problem=str(reason))
     if not todos:
         return pages.import_page(text=typed, problem="Write or paste at least one line.")
-    return redirect(
-        Listing().address(added=models.insert_dated_todos(database.connection(), todos))
-    )
+    models.insert_dated_todos(database.connection(), todos)
+    return redirect(Listing().address(imported="all"))
 
 
 # Files and health

@@ -23,7 +23,7 @@ class Listing(NamedTuple):
         """Return the address of the page, ending at the row of the todo `row` if one is given.
 
         With another `path`, it is that of a page which leads back to this one. `event` says what
-        has just happened, as one more field of the query, like `added=7`.
+        has just happened, as one more field of the query, like `added=7`; None is left out.
         """
         fields = {"show": None if self.show == "all" else self.show, "from": self.start, **event}
         query = urlencode({name: value for name, value in fields.items() if value is not None})

@@ -208,11 +208,11 @@ def _change(connection: sqlite3.Connection) -> Iterator[str]:
         )
         # From here on nobody else can write. But clocks step back, and some tick slowly.
         now = datetime.now(UTC)
-        while find_deleted_at(connection, name := _format_time(now)) or find_completed_at(
-            connection, name
-        ):
+        time = _format_time(now)
+        while find_deleted_at(connection, time) or find_completed_at(connection, time):
             now += timedelta(microseconds=1)
-        yield name
+            time = _format_time(now)
+        yield time
 
 
 def _end_of_recovery() -> str:
@@ -227,25 +227,21 @@ def _format_time(time: datetime) -> str:
 def insert_todo(connection: sqlite3.Connection, text: str) -> int:
     """Add a todo on top, and return its id."""
     with _change(connection):
-        return _id_of(connection.execute("INSERT INTO todos (text) VALUES (?)", (text,)))
+        inserted = connection.execute("INSERT INTO todos (text) VALUES (?)", (text,))
+    assert inserted.lastrowid is not None  # it is there after an INSERT
+    return inserted.lastrowid
 
 
-def insert_dated_todos(connection: sqlite3.Connection, todos: Sequence[DatedTodo]) -> int:
-    """Add these on top, in their order, and return the id of the first. A missing date is today."""
+def insert_dated_todos(connection: sqlite3.Connection, todos: Sequence[DatedTodo]) -> None:
+    """Add these on top, in their order. A missing date is today."""
     with _change(connection) as now:
         today = now[:10]
         for todo in reversed(todos):
             completed_at = f"{todo.completed_on or today} 00:00:00" if todo.is_completed else None
-            inserted = connection.execute(
+            connection.execute(
                 "INSERT INTO todos (text, created_at, completed_at) VALUES (?, ?, ?)",
                 (todo.text, f"{todo.created_on or today} 00:00:00", completed_at),
             )
-        return _id_of(inserted)
-
-
-def _id_of(inserted: sqlite3.Cursor) -> int:
-    assert inserted.lastrowid is not None  # it is there after an INSERT
-    return inserted.lastrowid
 
 
 def edit_todo(connection: sqlite3.Connection, todo_id: int, text: str) -> Todo | None:
@@ -285,10 +281,10 @@ def move_todo(connection: sqlite3.Connection, todo_id: int, past: int, *, up: bo
         todo, other = find_todo(connection, todo_id), find_todo(connection, past)
         if todo is None or other is None:
             return None
-        if (other.place > todo.place) is up:
-            connection.execute(
-                "UPDATE todos SET moved_to = CASE id WHEN ? THEN ? ELSE ? END WHERE id IN (?, ?)",
-                (todo_id, other.place, todo.place, todo_id, past),
+        if other.place > todo.place if up else other.place < todo.place:
+            connection.executemany(
+                "UPDATE todos SET moved_to = ? WHERE id = ?",
+                [(other.place, todo.id), (todo.place, other.id)],
             )
         return find_todo(connection, todo_id)
 

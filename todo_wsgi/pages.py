@@ -35,14 +35,16 @@ _HEADINGS = {"all": "Todos", "active": "Active todos", "completed": "Completed t
 _DONE_TO_MANY = {
     "completed": "Marked all as complete",
     "deleted": "Cleared the completed todos",
+    "imported": "Imported all todos",
     "undone": "Undone",
 }
 
 
 class Event(NamedTuple):
-    """What has just happened: `name`, like "deleted", to the one of `todos`, or to many.
+    """What has just happened: `name`, like "deleted".
 
-    `undo` is the field, name and value, of the button that undoes it.
+    `todos` are those that it happened to: one, or two that stand for many, or none where it is not
+    known which. `undo` is the field, name and value, of the button that undoes it.
     """
 
     name: str
@@ -216,7 +218,7 @@ def _render_pager(listing: Listing, todos: list[Todo], above: list[Todo]) -> Saf
 
 
 def _render_problem(problem: str, *, focus: bool = False) -> dict[str, str]:
-    """Return what a field says of a problem with its text; with one it has the focus."""
+    """Return how a form's field tells the problem; with one, or with `focus`, it has the focus."""
     return {
         "problem": problem,
         "invalid": "true" if problem else "false",

@@ -14,7 +14,7 @@ from todo_wsgi.errors import BadRequest, ContentTooLarge, LengthRequired, Unsupp
 MAX_BODY_SIZE = 64 * 1024  # bytes; the longest todo is 6,000 bytes once percent-encoded
 MAX_FIELDS = 100  # a form of ours has a handful; each field costs time, so thousands are an attack
 
-INTEGER = "-?[0-9]{1,18}"  # int() takes more, such as "1_000"; and SQLite not more digits
+INTEGER = "-?[0-9]{1,18}"  # int() takes more, like "1_000"; so many fit into SQLite's 64 bits
 FORM_TYPE = "application/x-www-form-urlencoded"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 
@@ -92,7 +92,7 @@ class Request:
 
 
 def read_integer(text: str) -> int | None:
-    """Return the integer that `text` is, or None if it is none."""
+    """Return `text` as an integer, or None if it is not one of up to 18 digits."""
     return int(text) if re.fullmatch(INTEGER, text) else None
 
 
@@ -111,7 +111,7 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
     """
     given = environ.get("CONTENT_LENGTH", "")
     if given:
-        # int() alone would take "-1", "1_000" and other scripts' digits, and fail for 4,301.
+        # int() alone would take "-1", "1_000" and other scripts' digits, and fail for 5,000.
         if not (given.isascii() and given.isdigit()):
             raise BadRequest("The Content-Length is not a number of bytes.")
         if len(given) > 20 or int(given) > MAX_BODY_SIZE:

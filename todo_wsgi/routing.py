@@ -19,7 +19,7 @@ Handler = Callable[..., WSGIApplication]
 class Route(NamedTuple):
     """One line of the table: a request with `method` for `path` is answered by `handler`.
 
-    `{id}` in the path stands for an integer, which the handler gets as its last argument.
+    `{id}` in the path stands for an integer, which the handler gets after its other arguments.
     """
 
     method: str
