@@ -614,8 +614,26 @@ def test_what_is_done_to_all_leads_back_to_the_page(
 ) -> None:
     fill(database, 250)
     act(client, "/todos/250/complete")
-    location = client.post(path, data={"from": "150", "show": "active"}).headers["Location"]
-    assert location.startswith("/?show=active&from=150&")
+    location = client.post(path, data={"from": "150"}).headers["Location"]
+    assert location.startswith("/?from=150&")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "location"),
+    [
+        ("/todos/1/delete", {"from": "1"}, "/?from=2&deleted_at="),
+        ("/complete-all", {"from": "1", "show": "active"}, "/?show=active&completed_at="),
+        ("/clear-completed", {"from": "1", "show": "completed"}, "/?show=completed&deleted_at="),
+        ("/todos/1/complete", {"from": "1", "show": "active"}, "/?show=active&from=2&completed=1"),
+    ],
+)
+def test_where_nothing_is_left_on_a_page_one_lands_above_it(
+    client: Client, database: Path, path: str, fields: dict[str, str], location: str
+) -> None:
+    fill(database, 101)
+    if path == "/clear-completed":
+        run_sql(database, "UPDATE todos SET completed_at = CURRENT_TIMESTAMP")
+    assert client.post(path, data=fields).headers["Location"].startswith(location)
 
 
 @pytest.mark.parametrize(

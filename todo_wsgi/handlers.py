@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from tempfile import SpooledTemporaryFile
+from typing import Any
 
 from todo_wsgi import models, pages
 from todo_wsgi.db import Database
@@ -162,10 +163,11 @@ def _move_todo(request: Request, database: Database, todo_id: int, *, up: bool) 
 def delete_todo(request: Request, database: Database, todo_id: int) -> Response:
     """POST /todos/7/delete: delete it; the next page offers to undo that."""
     listing = read_listing(request.form)
-    time = models.delete_todo(database.connection(), todo_id)
+    connection = database.connection()
+    time = models.delete_todo(connection, todo_id)
     if time is None:
         raise NotFound(_GONE)
-    return redirect(listing.address(deleted_at=time))
+    return _redirect_to_page(connection, listing, deleted_at=time)
 
 
 def _found(todo: Todo | None) -> Todo:
@@ -182,10 +184,18 @@ def _redirect_to_row(
     nearest = models.list_todos(connection, show, place, 1)  # itself, or the next one below
     nearest = nearest or models.list_todos_above(connection, show, place, 1)
     if not nearest:
-        return redirect(Listing(show).address(**event))
+        return _redirect_to_page(connection, listing, **event)
     if nearest[0] not in models.list_todos(connection, show, listing.start):
         listing = Listing(show, nearest[0].place)  # it is on another page: one that begins with it
     return redirect(listing.address(row=nearest[0].id, **event))
+
+
+def _redirect_to_page(connection: sqlite3.Connection, listing: Listing, **event: Any) -> Response:
+    """Send the browser to the page; if nothing is left on it, to the todo above it."""
+    if not models.list_todos(connection, listing.show, listing.start, 1):
+        above = models.list_todos_above(connection, listing.show, listing.start, 1)
+        listing = Listing(listing.show, above[0].place if above else None)
+    return redirect(listing.address(**event))
 
 
 # Many todos at once
@@ -194,13 +204,15 @@ def _redirect_to_row(
 def complete_all(request: Request, database: Database) -> Response:
     """POST /complete-all: complete all todos; the next page offers to undo that."""
     listing = read_listing(request.form)
-    return redirect(listing.address(completed_at=models.complete_all(database.connection())))
+    connection = database.connection()
+    return _redirect_to_page(connection, listing, completed_at=models.complete_all(connection))
 
 
 def clear_completed(request: Request, database: Database) -> Response:
     """POST /clear-completed: delete all completed todos; the next page offers to undo that."""
     listing = read_listing(request.form)
-    return redirect(listing.address(deleted_at=models.delete_completed(database.connection())))
+    connection = database.connection()
+    return _redirect_to_page(connection, listing, deleted_at=models.delete_completed(connection))
 
 
 def undo(request: Request, database: Database) -> Response:
@@ -220,7 +232,7 @@ def undo(request: Request, database: Database) -> Response:
         raise BadRequest("The field `deleted_at` or `completed_at` has to say what to undo.")
     if len(todos) == 1:
         return _redirect_to_row(connection, listing, todos[0], **{event: todos[0].id})
-    return redirect(listing.address(undone="all" if todos else None))
+    return _redirect_to_page(connection, listing, undone="all" if todos else None)
 
 
 # The list as a file
@@ -233,7 +245,7 @@ def export_todos(request: Request, database: Database) -> FileResponse:
     database, and an error is an error page, and not half a list. One at a time, since a long one
     takes seconds: so those who ask for many at once do not shut others out.
     """
-    if not _EXPORTING.acquire(timeout=1):  # second
+    if not _EXPORTING.acquire(timeout=0.05):  # seconds, enough for a list of a usual length
         raise ServiceUnavailable("Somebody else is exporting the list. Try again in a few seconds.")
     file = SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY)  # noqa: SIM115  the server closes it
     try:
