@@ -91,6 +91,19 @@ def stored(database: Path) -> Callable[[], list[str]]:
     return lambda: read_texts(database)
 
 
+def run_sql(database: Path, script: str) -> None:
+    """Run SQL on the database file, as another program does."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(script)
+
+
+def fill(database: Path, count: int, text: str = "'todo ' || i") -> None:
+    """Add many todos; `text` is SQL for the text of the todo with the number i, from 1 on."""
+    numbers = f"SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}"
+    insert = f"INSERT INTO todos (text) SELECT {text} FROM n"
+    run_sql(database, f"BEGIN; WITH RECURSIVE n(i) AS ({numbers}) {insert}; COMMIT")
+
+
 def read_texts(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         return [text for (text,) in connection.execute("SELECT text FROM todos ORDER BY id")]

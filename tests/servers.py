@@ -35,7 +35,7 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.folder = folder
+        self.database = folder / "todos.db"  # unless the command chooses another one
         self._lines: list[str] = []
         self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read)

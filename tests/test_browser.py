@@ -20,6 +20,7 @@ import html_checks
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsers import running_browser
+from conftest import fill, run_sql
 from playwright.sync_api import Browser, Locator, Page, expect
 from servers import ROOT, Server, running, serve_command
 
@@ -46,7 +47,7 @@ class Person:
 
     def __init__(self, page: Page, site: Server, *, has_mouse: bool) -> None:
         self.page = page
-        self.database = site.folder / "todos.db"
+        self.database = site.database
         self.has_mouse = has_mouse
 
     @contextmanager
@@ -122,7 +123,7 @@ def window(browser: Browser, site: Server, request: pytest.FixtureRequest) -> It
 @pytest.fixture
 def person(window: Person, site: Server) -> Person:
     """Somebody who has opened the site, at an empty list."""
-    run_sql(site, "DELETE FROM todos; DELETE FROM sqlite_sequence")
+    run_sql(site.database, "DELETE FROM todos; DELETE FROM sqlite_sequence")
     window.open("/")
     return window
 
@@ -142,16 +143,6 @@ def new_page(browser: Browser, site: Server, *, width: int, **settings: Any) -> 
         yield page
     # The browser writes an error for each page that is not found, and so on; those are meant.
     assert [text for text in console if "the server responded with a status of 4" not in text] == []
-
-
-def run_sql(site: Server, script: str) -> None:
-    with closing(sqlite3.connect(site.folder / "todos.db", timeout=10)) as connection:
-        connection.executescript(script)
-
-
-def fill(site: Server, count: int) -> None:
-    many = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) "
-    run_sql(site, f"{many} INSERT INTO todos (text) SELECT 'todo ' || i FROM n")
 
 
 def test_adding_one_todo_after_another(person: Person) -> None:
@@ -307,7 +298,7 @@ def test_moving_up_and_down(person: Person) -> None:
 
 
 def test_a_long_list(person: Person, site: Server) -> None:
-    fill(site, 250)
+    fill(site.database, 250)
     person.open("/")
     ends = [person.texts[0], person.texts[-1]]
     for _ in range(2):
@@ -353,7 +344,7 @@ def test_export_and_import(person: Person) -> None:
 
 def test_what_somebody_else_has_deleted(person: Person, site: Server) -> None:
     person.have("milk", "bread")
-    run_sql(site, "UPDATE todos SET deleted_at = CURRENT_TIMESTAMP WHERE text = 'milk'")
+    run_sql(site.database, "UPDATE todos SET deleted_at = CURRENT_TIMESTAMP WHERE text = 'milk'")
     person.click("Complete milk")
     expect(person.page).to_have_title("Error: 404 Not Found")
     expect(person.page.get_by_text("This todo is gone")).to_be_visible()
@@ -433,7 +424,7 @@ def see_error(person: Person) -> None:
 def test_a_page_is_accessible_and_nothing_is_cut_off(
     browser: Browser, site: Server, see: Callable[[Person], None]
 ) -> None:
-    run_sql(site, "DELETE FROM todos; DELETE FROM sqlite_sequence")
+    run_sql(site.database, "DELETE FROM todos; DELETE FROM sqlite_sequence")
     # axe-core is JavaScript, and does its work in the page.
     with new_page(browser, site, width=WIDE, java_script_enabled=True, bypass_csp=True) as page:
         person = Person(page, site, has_mouse=True)
@@ -477,7 +468,7 @@ def test_the_print_has_the_list_and_no_more(person: Person) -> None:
 def test_a_change_glides_unless_somebody_wants_less_motion(
     browser: Browser, site: Server, reduced_motion: str
 ) -> None:
-    run_sql(site, "DELETE FROM todos; INSERT INTO todos (text) VALUES ('milk'), ('bread')")
+    run_sql(site.database, "DELETE FROM todos; INSERT INTO todos (text) VALUES ('milk'), ('bread')")
     with new_page(
         browser,
         site,

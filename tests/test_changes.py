@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
-from conftest import shown
+from conftest import fill, run_sql, shown
 from werkzeug.test import Client, TestResponse
 
 from todo_wsgi import Application, models
@@ -41,11 +41,6 @@ def three(client: Client) -> Client:
 def add(client: Client, *texts: str) -> None:
     for text in texts:
         client.post("/", data={"text": text})
-
-
-def run_sql(database: Path, sql: str) -> None:
-    with closing(sqlite3.connect(database)) as connection:
-        connection.executescript(sql)
 
 
 def act(client: Client, path: str, **fields: str) -> TestResponse:
@@ -544,16 +539,6 @@ def test_a_missing_field_is_named(three: Client, rows: Rows, path: str, field: s
 
 
 # Long lists
-
-
-def fill(database: Path, count: int) -> None:
-    run_sql(
-        database,
-        f"""
-        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
-        INSERT INTO todos (text) SELECT 'todo ' || i FROM n
-        """,
-    )
 
 
 def numbers(client: Client, path: str) -> list[int]:

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import in_process, read_texts, shown
+from conftest import in_process, read_texts, run_sql, shown
 from servers import POSIX_ONLY, ROOT, need
 from werkzeug.test import Client
 
@@ -43,11 +43,6 @@ VERSION_1_SCRIPT = """
     INSERT INTO todos (text, deleted_at) VALUES ('active', NULL), ('deleted', CURRENT_TIMESTAMP);
 """
 COLUMNS = ["id", "text", "created_at", "completed_at", "deleted_at", "moved_to", "place"]
-
-
-def run_sql(database: Path, script: str) -> None:
-    with closing(sqlite3.connect(database)) as connection:
-        connection.executescript(script)
 
 
 def read_row(database: Path, sql: str) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from conftest import read_texts
+from conftest import fill, read_texts
 from servers import (
     POSIX_ONLY,
     ROOT,
@@ -229,11 +229,7 @@ def with_other_limits(change: str) -> list[str]:
 @contextmanager
 def deaf_client(server: Server, path: str = "/todos.txt") -> Iterator[socket.socket]:
     """A client that has asked for an export of 15 MB, and takes little of it until it is read."""
-    with closing(sqlite3.connect("todos.db")) as connection, connection:
-        many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 8000) "
-        connection.execute(
-            many + "INSERT INTO todos (text) SELECT replace(printf('%0500d', i), '0', '🍞') FROM n"
-        )
+    fill(server.database, 8000, "replace(printf('%0500d', i), '0', '🍞')")
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         client.settimeout(20)

@@ -6,11 +6,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import in_process, shown
+from conftest import fill, in_process, run_sql, shown
 from werkzeug.test import Client, TestResponse
 
 from todo_wsgi import Application, handlers, models
@@ -85,12 +84,14 @@ def test_the_export_of_an_empty_list_is_empty(client: Client) -> None:
 
 
 def test_rows_put_in_by_hand_are_a_line_each(client: Client, database: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.executescript("""
-            INSERT INTO todos (text, created_at, completed_at) VALUES
-                (x'6D696C6B', 'yesterday', NULL), ('two' || char(13, 10) || 'lines', 0, 1),
-                (char(55296), '2020-01-01 00:00:00', 'yes')
-        """)
+    run_sql(
+        database,
+        """
+        INSERT INTO todos (text, created_at, completed_at) VALUES
+            (x'6D696C6B', 'yesterday', NULL), ('two' || char(13, 10) || 'lines', 0, 1),
+            (char(55296), '2020-01-01 00:00:00', 'yes')
+        """,
+    )
     assert client.get("/todos.txt").text == "x 2020-01-01 \ufffd\ufffd\ufffd\nx two lines\nmilk\n"
 
 
@@ -98,11 +99,7 @@ def test_a_long_list_is_exported_whole(
     client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handlers, "_KEPT_IN_MEMORY", 1000)  # so it needs a file
-    with closing(sqlite3.connect(database)) as connection, connection:
-        many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) "
-        connection.execute(
-            many + "INSERT INTO todos (text) SELECT 'a long line ' || i || '.' FROM n"
-        )
+    fill(database, 3000, "'a long line ' || i || '.'")
     lines = client.get("/todos.txt").text.splitlines()
     assert len(lines) == 3000
     assert lines[0].endswith("a long line 3000.")
