@@ -232,8 +232,8 @@ def with_other_limits(change: str) -> list[str]:
 
 @contextmanager
 def deaf_client(server: Server) -> Iterator[socket.socket]:
-    """A client that has asked for an export of 15 MB, and takes little of it until it is read."""
-    fill(server.database, 8000, "replace(printf('%0500d', i), '0', '🍞')")
+    """A client that has asked for an export of 8 MB, and takes little of it until it is read."""
+    fill(server.database, 4000, "replace(printf('%0500d', i), '0', '🍞')")
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         client.settimeout(20)
