@@ -114,6 +114,10 @@ def test_a_file_is_kept_by_the_browser_under_the_address_of_its_content(
     assert f'href="{file.path}"' in client.get("/").text
 
 
+def test_the_style_sheet_is_small() -> None:
+    assert len(STYLE.response.body) <= 6000
+
+
 @pytest.mark.parametrize("given", ["{}", "W/{}", '"other", {}', "*"])
 def test_who_has_a_file_already_gets_304(client: Client, given: str) -> None:
     etag = client.get(STYLE.path).headers["ETag"]

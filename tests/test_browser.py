@@ -445,6 +445,15 @@ def test_a_page_is_accessible_and_nothing_is_cut_off(
             assert min(page.evaluate(sides, targets), default=44) >= 44
 
 
+def test_links_stand_in_a_row_and_todos_below_each_other(person: Person) -> None:
+    person.have("milk", "bread")
+    for parts, count in (("nav a", 1), ("footer a", 1), ("li", 2)):
+        tops = {
+            box["y"] for part in person.page.locator(parts).all() if (box := part.bounding_box())
+        }
+        assert len(tops) == count
+
+
 def test_dark_is_dark_and_light_is_light(browser: Browser, site: Server) -> None:
     for scheme, color in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(22, 24, 28)")):
         with new_page(browser, site, width=WIDE, color_scheme=scheme) as page:

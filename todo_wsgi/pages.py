@@ -74,16 +74,6 @@ def list_page(
     first; of both, one more than a page shows if there are more. `left` counts the active ones of
     the whole list. `text` stands in the form's field; `problem` says why it was not taken.
     """
-    shown = todos[:PAGE_SIZE]
-    changed = event.todo.id if event and event.todo else None
-    ups = [above[0] if above else None, *shown]  # what is above each of them, and below
-    downs = [*todos[1:], None]
-    rows = [
-        _render_todo(listing, todo, up, down, is_changed=todo.id == changed)
-        for todo, up, down in zip(shown, ups, downs, strict=False)
-    ]
-    if event and event.undo:
-        rows.insert(_row_index(event, shown), _render_undo(event, *event.undo))
     counter = "1 item left" if left == 1 else f"{left} items left"
     content = _LIST.render(
         text=text,
@@ -101,8 +91,8 @@ def list_page(
         counter=counter,
         complete_all=_COMPLETE_ALL if left else "",
         clear_completed=_CLEAR_COMPLETED if has_completed else "",
-        rows=_join(rows),
-        remark=_find_remark(listing, shown, left=left, has_completed=has_completed),
+        rows=_render_rows(listing, todos, above, event),
+        remark=_find_remark(listing, todos, left=left, has_completed=has_completed),
         pager=_render_pager(listing, todos, above),
     )
     title = f"{_tell(event, ': {}') if event else _HEADINGS[listing.show]}, {counter}"
@@ -145,6 +135,23 @@ def error_page(error: HTTPError, typed: str = "") -> Response:
 # Parts of the list
 
 
+def _render_rows(
+    listing: Listing, todos: list[Todo], above: list[Todo], event: Event | None
+) -> SafeHTML:
+    """Return the rows of a page, among them the one with the button "Undo"."""
+    shown = todos[:PAGE_SIZE]
+    changed = event.todo.id if event and event.todo else None
+    ups = [above[0] if above else None, *shown]  # what is above each of them, and below
+    downs = [*todos[1:], None]
+    rows = [
+        _render_todo(listing, todo, up, down, is_changed=todo.id == changed)
+        for todo, up, down in zip(shown, ups, downs, strict=False)
+    ]
+    if event and event.undo:
+        rows.insert(_row_index(event, shown), _render_undo(event, *event.undo))
+    return _join(rows)
+
+
 def _render_todo(
     listing: Listing, todo: Todo, up: Todo | None, down: Todo | None, *, is_changed: bool
 ) -> SafeHTML:
@@ -183,12 +190,12 @@ def _tell(event: Event, text_format: str) -> str:
     return event.name.capitalize() + text_format.format(event.todo.text)
 
 
-def _find_remark(listing: Listing, shown: list[Todo], *, left: int, has_completed: bool) -> str:
+def _find_remark(listing: Listing, todos: list[Todo], *, left: int, has_completed: bool) -> str:
     """Return a friendly line where there is nothing to do, or nothing to see."""
-    if listing.start is not None and not shown:
+    if listing.start is not None and not todos:
         return "No more todos here."
     if listing.show == "completed":
-        return "" if shown else "Nothing completed yet."
+        return "" if todos else "Nothing completed yet."
     if left:
         return ""
     if has_completed:
