@@ -2,10 +2,11 @@
 --
 --     sqlite3 todos.db < init_db.sql
 --
--- The server runs this file itself where there is no table "todos". Where there is an older one, it
--- runs only what makes the indexes.
+-- The server runs this file itself, but never drops anything. Where there is an older table "todos",
+-- it adds the columns that are missing, and the rest of this file.
 
 DROP TABLE IF EXISTS todos;
+DROP TABLE IF EXISTS todo_count;
 
 -- Times are in UTC. A todo that is not completed, or not deleted, has NULL there.
 --
@@ -35,5 +36,47 @@ CREATE INDEX IF NOT EXISTS todos_by_completion ON todos (completed_at)
 CREATE INDEX IF NOT EXISTS todos_by_deletion ON todos (deleted_at)
     WHERE deleted_at IS NOT NULL;
 
+-- How many todos are active. To count them takes the longer, the longer the list; so the database
+-- keeps the number itself, and a row put in by hand is counted, too.
+CREATE TABLE IF NOT EXISTS todo_count (
+    id INTEGER PRIMARY KEY,
+    active INTEGER NOT NULL,
+    replaced INTEGER
+);
+INSERT OR REPLACE INTO todo_count (id, active)
+    SELECT 1, count(*) FROM todos WHERE deleted_at IS NULL AND completed_at IS NULL;
+
+-- INSERT OR REPLACE removes the row that it replaces without telling todo_deleted. So its id, if it
+-- is active, is noted before the INSERT, and taken off after it.
+CREATE TRIGGER IF NOT EXISTS todo_inserting BEFORE INSERT ON todos
+BEGIN
+    UPDATE todo_count
+    SET replaced = (
+        SELECT id FROM todos WHERE id = new.id AND deleted_at IS NULL AND completed_at IS NULL
+    )
+    WHERE id = 1;
+END;
+CREATE TRIGGER IF NOT EXISTS todo_inserted AFTER INSERT ON todos
+BEGIN
+    UPDATE todo_count
+    SET active = active + (new.deleted_at IS NULL AND new.completed_at IS NULL)
+        - (replaced IS new.id)
+    WHERE id = 1;
+END;
+CREATE TRIGGER IF NOT EXISTS todo_updated AFTER UPDATE OF completed_at, deleted_at ON todos
+BEGIN
+    UPDATE todo_count
+    SET active = active + (new.deleted_at IS NULL AND new.completed_at IS NULL)
+        - (old.deleted_at IS NULL AND old.completed_at IS NULL)
+    WHERE id = 1;
+END;
+CREATE TRIGGER IF NOT EXISTS todo_deleted AFTER DELETE ON todos
+BEGIN
+    UPDATE todo_count
+    SET active = active - (old.deleted_at IS NULL AND old.completed_at IS NULL),
+        replaced = nullif(replaced, old.id)
+    WHERE id = 1;
+END;
+
 -- The version of this schema: todo_wsgi/db.py upgrades older ones and refuses newer ones.
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from todo_wsgi import create_app
-from todo_wsgi.db import DatabaseUnusable
+from todo_wsgi.schema import DatabaseUnusable
 
 
 class CannotServe(Exception):

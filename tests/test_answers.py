@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from io import BytesIO
@@ -114,24 +116,117 @@ def test_a_file_is_kept_by_the_browser_under_the_address_of_its_content(
     assert f'href="{file.path}"' in client.get("/").text
 
 
-def test_the_style_sheet_is_small() -> None:
-    assert len(STYLE.response.body) <= 6000
+def test_the_style_sheet_is_small(client: Client) -> None:
+    assert len(client.get(STYLE.path).data) <= 6000
 
 
+# What goes over the wire: not what the browser has already, and compressed if it takes that
+
+LONG = ["/", "/?show=active", "/import", STYLE.path]  # longer than a packet, and so compressed
+
+
+@pytest.mark.parametrize("path", [*LONG, ICON.path])
 @pytest.mark.parametrize("given", ["{}", "W/{}", '"other", {}', "*"])
-def test_who_has_a_file_already_gets_304(client: Client, given: str) -> None:
-    etag = client.get(STYLE.path).headers["ETag"]
-    answer = client.get(STYLE.path, headers={"If-None-Match": given.format(etag)})
-    assert answer.status_code == 304
-    assert answer.headers["ETag"] == etag
-    assert answer.headers["Cache-Control"]
-    assert answer.data == b""
+def test_who_has_it_already_gets_304(client: Client, path: str, given: str) -> None:
+    first = client.get(path)
+    given = given.format(first.headers["ETag"])
+    for method in ("GET", "HEAD"):
+        answer = client.open(path, method=method, headers={"If-None-Match": given})
+        assert answer.status_code == 304
+        assert answer.data == b""
+        for name in ("ETag", "Cache-Control", "Vary"):
+            assert answer.headers.get(name) == first.headers.get(name)
 
 
+@pytest.mark.parametrize("path", LONG)
 @pytest.mark.parametrize("given", ['"other"', "", "x" * 9, '""'])
-def test_who_has_another_one_gets_it_anew(client: Client, given: str) -> None:
-    assert client.get(STYLE.path, headers={"If-None-Match": given}).status_code == 200
-    assert client.get("/", headers={"If-None-Match": given}).status_code == 200
+def test_who_has_another_one_gets_it_anew(client: Client, path: str, given: str) -> None:
+    assert client.get(path, headers={"If-None-Match": given}).status_code == 200
+
+
+def test_a_page_that_has_changed_has_another_etag(client: Client) -> None:
+    etag = client.get("/").headers["ETag"]
+    client.post("/", data={"text": "milk"})
+    assert client.get("/", headers={"If-None-Match": etag}).status_code == 200
+    client.post("/todos/1/delete")
+    assert client.get("/", headers={"If-None-Match": etag}).status_code == 304  # as it was
+
+
+@pytest.mark.parametrize("path", LONG)
+def test_who_takes_gzip_gets_it_compressed(client: Client, path: str) -> None:
+    plain = client.get(path)
+    compressed = client.get(path, headers={"Accept-Encoding": "gzip, deflate, br, zstd"})
+    assert "Content-Encoding" not in plain.headers
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(compressed.data) == plain.data
+    assert len(compressed.data) < len(plain.data)
+    assert plain.headers["Vary"] == compressed.headers["Vary"] == "Accept-Encoding"
+    # Each form has an ETag of its own, and 304 goes by it.
+    tag = {"If-None-Match": compressed.headers["ETag"]}
+    again = client.get(path, headers={"Accept-Encoding": "gzip", **tag})
+    assert again.status_code == 304
+    assert "Content-Encoding" not in again.headers
+    assert client.get(path, headers=tag).status_code == 200
+
+
+@pytest.mark.parametrize("path", LONG)
+def test_head_is_get_without_the_body_when_compressed_too(client: Client, path: str) -> None:
+    get, head = (
+        client.open(path, method=method, headers={"Accept-Encoding": "gzip"})
+        for method in ("GET", "HEAD")
+    )
+    assert list(head.headers) == list(get.headers)
+    assert head.data == b""
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "is_compressed"),
+    [
+        ("gzip", True),
+        ("GZIP;Q=0.1", True),
+        ("br, gzip ; q=0.001", True),
+        ("*", True),
+        ("gzip;q=1, *;q=0", True),
+        ("", False),
+        ("identity", False),
+        ("br, deflate", False),
+        ("gzip;q=0", False),
+        ("*, gzip; q=0.000", False),
+        ("gzip;q=0.0", False),
+        ("*;q=0", False),
+        ("xgzip", False),
+        ("gzip2, ;q=1,,", False),
+    ],
+)
+def test_accept_encoding_says_who_takes_gzip(
+    client: Client, accept_encoding: str, is_compressed: bool
+) -> None:
+    answer = client.get("/", headers={"Accept-Encoding": accept_encoding})
+    assert ("Content-Encoding" in answer.headers) == is_compressed
+
+
+def test_a_page_is_compressed_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    compressed = []
+    compress = zlib.compress
+
+    def note_and_compress(data: bytes, **options: int) -> bytes:
+        compressed.append(data)
+        return compress(data, **options)
+
+    monkeypatch.setattr(zlib, "compress", note_and_compress)
+    for _ in range(3):
+        for method in ("GET", "HEAD"):
+            client.open("/", method=method, headers={"Accept-Encoding": "gzip"})
+    assert len(compressed) == 1
+
+
+def test_what_is_short_is_not_compressed(client: Client) -> None:
+    for answer in (
+        client.get("/healthz", headers={"Accept-Encoding": "gzip"}),
+        client.post("/", data={"text": "milk"}, headers={"Accept-Encoding": "gzip"}),
+    ):
+        assert "Content-Encoding" not in answer.headers
+        assert "Vary" not in answer.headers
 
 
 # Forms: what is read of a body, and what is refused

@@ -14,8 +14,7 @@ import pytest
 from conftest import fill, run_sql, shown
 from werkzeug.test import Client, TestResponse
 
-from todo_wsgi import Application, models
-from todo_wsgi.models import FILTERS, PAGE_SIZE
+from todo_wsgi import models
 
 Rows = Callable[[], list[tuple[object, ...]]]
 
@@ -655,35 +654,6 @@ def test_who_moves_a_todo_to_another_page_goes_there(
     answer = client.post(path, data={"past": past, "from": "150"})
     assert answer.headers["Location"] == location
     assert f'<li id="{location.partition("#")[2]}"' in client.get(location).text
-
-
-def test_every_statement_finds_its_rows_by_an_index(
-    client: Client, app: Application, database: Path
-) -> None:
-    fill(database, 3 * PAGE_SIZE)
-    connection = app.database.connection()
-    statements: list[str] = []
-    connection.set_trace_callback(statements.append)
-    for show in FILTERS:
-        client.get(f"/?show={show}&from=150")
-    for path in ("complete", "reopen", "up", "down", "delete"):
-        act(client, f"/todos/{PAGE_SIZE}/{path}", past=str(PAGE_SIZE + 1))
-    undo(client, act(client, "/complete-all"))
-    undo(client, act(client, "/clear-completed"))
-    connection.set_trace_callback(None)
-
-    steps = set()
-    for statement in statements:
-        # The counter, and what completes all, are about all active todos.
-        is_about_all = statement.endswith("WHERE deleted_at IS NULL AND completed_at IS NULL")
-        if not is_about_all and statement not in {"BEGIN IMMEDIATE", "COMMIT"}:
-            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
-            assert any(step.startswith("SEARCH todos USING") for step in plan), statement
-            assert not any("SCAN todos" in step or "B-TREE" in step for step in plan), statement
-            steps.update(plan)
-    for show in FILTERS:
-        assert f"SEARCH todos USING INDEX todos_{show} (place<?)" in steps
-        assert f"SEARCH todos USING INDEX todos_{show} (place>?)" in steps
 
 
 # A todo that is gone, and requests that nobody's page sends

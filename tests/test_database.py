@@ -17,8 +17,9 @@ from conftest import in_process, read_texts, run_sql, shown
 from servers import POSIX_ONLY, ROOT, need
 from werkzeug.test import Client
 
-from todo_wsgi import Application, create_app, db
-from todo_wsgi.db import Database, DatabaseUnusable
+from todo_wsgi import Application, create_app, db, schema
+from todo_wsgi.db import Database
+from todo_wsgi.schema import DatabaseUnusable
 
 # The script that the project's ancestor, a tutorial, made its database with.
 TUTORIAL_SCRIPT = """
@@ -60,7 +61,7 @@ def read_schema(database: Path) -> tuple[object, list[str]]:
 
 def test_a_missing_file_is_made(database: Path) -> None:
     create_app(database).close()
-    assert read_schema(database) == (2, COLUMNS)
+    assert read_schema(database) == (3, COLUMNS)
 
 
 def test_no_connection_is_open_before_the_first_request(app: Application, database: Path) -> None:
@@ -72,7 +73,7 @@ def test_no_connection_is_open_before_the_first_request(app: Application, databa
 def test_an_empty_file_is_filled(database: Path) -> None:
     database.touch()
     create_app(database).close()
-    assert read_schema(database) == (2, COLUMNS)
+    assert read_schema(database) == (3, COLUMNS)
 
 
 @POSIX_ONLY
@@ -86,7 +87,7 @@ def test_other_tables_in_the_file_are_left_alone(database: Path) -> None:
     run_sql(database, "CREATE TABLE notes (text); INSERT INTO notes VALUES ('kept');")
     create_app(database).close()
     assert read_row(database, "SELECT text FROM notes") == ("kept",)
-    assert read_schema(database) == (2, COLUMNS)
+    assert read_schema(database) == (3, COLUMNS)
 
 
 def test_todos_survive_restarts(database: Path) -> None:
@@ -104,7 +105,7 @@ def test_a_database_of_the_tutorial_is_upgraded_in_place(database: Path) -> None
     assert in_process(app).post("/", data={"text": "new"}).status_code == 303
     app.close()
     version, columns = read_schema(database)
-    assert version == 2
+    assert version == 3
     assert sorted(columns) == sorted(COLUMNS)
     assert read_texts(database) == ["from the tutorial", "new"]
     assert read_row(database, "SELECT created_at FROM todos") == ("2020-01-01 00:00:00",)
@@ -120,7 +121,7 @@ def test_a_database_of_version_1_is_upgraded_in_place(database: Path) -> None:
     client.post("/todos/1/up", data={"past": "3"})
     assert shown(client) == ["active", "new"]
     app.close()
-    assert read_schema(database) == (2, COLUMNS)
+    assert read_schema(database) == (3, COLUMNS)
 
 
 @pytest.mark.parametrize("script", ["", TUTORIAL_SCRIPT, VERSION_1_SCRIPT])
@@ -139,7 +140,7 @@ def test_an_upgraded_database_is_like_a_new_one(tmp_path: Path, script: str) -> 
 
 
 def test_the_tutorials_script_over_our_database_is_upgraded_too(database: Path) -> None:
-    create_app(database).close()  # leaves user_version at 2
+    create_app(database).close()  # leaves user_version at 3
     run_sql(database, TUTORIAL_SCRIPT)
     create_app(database).close()
     assert sorted(read_schema(database)[1]) == sorted(COLUMNS)
@@ -150,7 +151,7 @@ def test_a_dump_read_back_is_opened(database: Path) -> None:
     create_app(database).close()
     run_sql(database, "PRAGMA user_version = 0")  # .dump leaves the version out
     create_app(database).close()
-    assert read_schema(database) == (2, COLUMNS)
+    assert read_schema(database) == (3, COLUMNS)
 
 
 def test_a_script_that_fails_halfway_changes_nothing(
@@ -158,7 +159,7 @@ def test_a_script_that_fails_halfway_changes_nothing(
 ) -> None:
     run_sql(database, "CREATE TABLE notes (text)")
     before = database.read_bytes()
-    monkeypatch.setattr(db, "read_resource", lambda _: b"CREATE TABLE todos (id);\nSELEKT;\n")
+    monkeypatch.setattr(schema, "read_resource", lambda _: b"CREATE TABLE todos (id);\nSELEKT;\n")
     with pytest.raises(DatabaseUnusable, match="syntax error"):
         create_app(database)
     assert database.read_bytes() == before
@@ -167,7 +168,7 @@ def test_a_script_that_fails_halfway_changes_nothing(
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("PRAGMA user_version = 3", "made by a newer version of todo_wsgi.* Update todo_wsgi"),
+        ("PRAGMA user_version = 4", "made by a newer version of todo_wsgi.* Update todo_wsgi"),
         ("CREATE TABLE todos (id, title)", r"other columns \(id, title\), so another program"),
         ("CREATE VIEW todos AS SELECT 1 AS id, 2 AS text, 3 AS created_at", "cannot be used"),
     ],
@@ -332,7 +333,7 @@ def test_a_file_in_use_by_another_program_stays_in_its_mode_for_now(
 def test_another_obstacle_to_its_mode_is_an_error(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "_upgrade", lambda connection, _: connection.execute("BEGIN"))
+    monkeypatch.setattr(schema, "_upgrade", lambda connection, _: connection.execute("BEGIN"))
     with pytest.raises(DatabaseUnusable, match="cannot change into wal mode from within"):
         create_app(database)
 
@@ -351,7 +352,7 @@ def test_the_script_starts_afresh_by_hand(
         subprocess.run(
             [need("sqlite3"), "-bail", *like_newer_versions, database], stdin=script, check=True
         )
-    assert read_schema(database) == (2, COLUMNS)
+    assert read_schema(database) == (3, COLUMNS)
     assert stored() == []
     assert client.post("/", data={"text": "bread"}).status_code == 303
     assert stored() == ["bread"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -63,6 +64,15 @@ def test_a_line_and_a_todo_say_the_same(
 )
 def test_what_is_no_part_of_the_format_is_text(line: str, text: str) -> None:
     assert parse_todos(line) == [DatedTodo(text, False, None, None)]
+
+
+def test_the_export_is_compressed_for_who_takes_that(client: Client) -> None:
+    client.post("/", data={"text": "milk"})
+    plain = client.get("/todos.txt")
+    compressed = client.get("/todos.txt", headers={"Accept-Encoding": "gzip"})
+    assert gzip.decompress(compressed.data) == plain.data
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert plain.headers["Vary"] == compressed.headers["Vary"] == "Accept-Encoding"
 
 
 def test_the_export_is_the_list(client: Client) -> None:

@@ -11,8 +11,10 @@ Whatever changes the list answers with a redirect to it. The address there says 
 import sqlite3
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from gzip import GzipFile
 from tempfile import SpooledTemporaryFile
+from types import MappingProxyType
 from typing import Any
 
 from todo_wsgi import models, pages
@@ -22,7 +24,7 @@ from todo_wsgi.listing import Listing, read_listing
 from todo_wsgi.models import Todo
 from todo_wsgi.pages import Event
 from todo_wsgi.request import Request, read_integer
-from todo_wsgi.response import TEXT, FileResponse, Response, redirect
+from todo_wsgi.response import GZIP, TEXT, VARY, FileResponse, Response, redirect, takes_gzip
 from todo_wsgi.static import ICON, STYLE
 from todo_wsgi.todotxt import InvalidLine, format_todo, parse_todos
 
@@ -37,8 +39,9 @@ _KEPT_IN_MEMORY = 1024 * 1024  # bytes; a longer export waits in a temporary fil
 def show_todos(request: Request, database: Database) -> Response:
     """GET /: the list; the address says which part of it, and what has just happened."""
     listing = read_listing(request.query)
-    connection = database.connection()
-    return _list_page(connection, listing, event=_read_event(connection, request.query))
+    if request.query.keys() <= {"show", "from"}:  # nothing has: this is what many ask for
+        return database.cached(listing, lambda: _list_page(database, listing))
+    return _list_page(database, listing, request.query)
 
 
 def create_todo(request: Request, database: Database) -> Response:
@@ -48,31 +51,36 @@ def create_todo(request: Request, database: Database) -> Response:
     """
     listing = read_listing(request.form)
     typed = request.form.get("text", "")
-    connection = database.connection()
     try:
-        todo_id = models.insert_todo(connection, models.clean_text(typed))
+        todo_id = database.write(models.insert_todo, models.clean_text(typed))
     except models.InvalidText as reason:
-        return _list_page(connection, listing, text=typed, problem=str(reason))
+        return _list_page(database, listing, text=typed, problem=str(reason))
     # The new todo is on top, and not among the completed ones.
     show = "all" if listing.show == "completed" else listing.show
     return redirect(Listing(show).address(added=todo_id))
 
 
 def _list_page(
-    connection: sqlite3.Connection,
+    database: Database,
     listing: Listing,
+    query: Mapping[str, str] = MappingProxyType({}),
     *,
-    event: Event | None = None,
     text: str = "",
     problem: str = "",
 ) -> Response:
     one_more = models.PAGE_SIZE + 1  # than a page shows, to know whether there are more
+    with models.snapshot(database.connection()) as connection:
+        todos = models.list_todos(connection, listing.show, listing.start, one_more)
+        above = models.list_todos_above(connection, listing.show, listing.start, one_more)
+        left = models.count_active(connection)
+        has_completed = bool(models.list_todos(connection, "completed", None, 1))
+        event = _read_event(connection, query)
     return pages.list_page(
         listing,
-        models.list_todos(connection, listing.show, listing.start, one_more),
-        models.list_todos_above(connection, listing.show, listing.start, one_more),
-        left=models.count_active(connection),
-        has_completed=bool(models.list_todos(connection, "completed", None, 1)),
+        todos,
+        above,
+        left=left,
+        has_completed=has_completed,
         event=event,
         text=text,
         problem=problem,
@@ -113,29 +121,26 @@ def edit_todo(request: Request, database: Database, todo_id: int) -> Response:
     """POST /todos/7: change its text to that of the field `text`."""
     listing = read_listing(request.form)
     typed = request.form.get("text", "")
-    connection = database.connection()
     try:
-        todo = _found(models.edit_todo(connection, todo_id, models.clean_text(typed)))
+        todo = _found(database.write(models.edit_todo, todo_id, models.clean_text(typed)))
     except models.InvalidText as reason:
-        todo = _found(models.find_todo(connection, todo_id))
+        todo = _found(models.find_todo(database.connection(), todo_id))
         return pages.todo_page(listing, todo, text=typed, problem=str(reason))
-    return _redirect_to_row(connection, listing, todo, saved=todo_id)
+    return _redirect_to_row(database, listing, todo, saved=todo_id)
 
 
 def complete_todo(request: Request, database: Database, todo_id: int) -> Response:
     """POST /todos/7/complete: complete it."""
     listing = read_listing(request.form)
-    connection = database.connection()
-    todo = _found(models.complete_todo(connection, todo_id))
-    return _redirect_to_row(connection, listing, todo, completed=todo_id)
+    todo = _found(database.write(models.complete_todo, todo_id))
+    return _redirect_to_row(database, listing, todo, completed=todo_id)
 
 
 def reopen_todo(request: Request, database: Database, todo_id: int) -> Response:
     """POST /todos/7/reopen: make it active again."""
     listing = read_listing(request.form)
-    connection = database.connection()
-    todo = _found(models.reopen_todo(connection, todo_id))
-    return _redirect_to_row(connection, listing, todo, reopened=todo_id)
+    todo = _found(database.write(models.reopen_todo, todo_id))
+    return _redirect_to_row(database, listing, todo, reopened=todo_id)
 
 
 def move_todo_up(request: Request, database: Database, todo_id: int) -> Response:
@@ -153,21 +158,19 @@ def _move_todo(request: Request, database: Database, todo_id: int, *, up: bool) 
     past = read_integer(request.form.get("past", ""))
     if past is None:
         raise BadRequest("The field `past` has to be the number of the todo to move this one past.")
-    connection = database.connection()
-    todo = models.move_todo(connection, todo_id, past, up=up)
+    todo = database.write(models.move_todo, todo_id, past, up=up)
     if todo is None:
         raise NotFound("This todo, or the one to move it past, is gone. Nothing was changed.")
-    return _redirect_to_row(connection, listing, todo, moved=todo_id)
+    return _redirect_to_row(database, listing, todo, moved=todo_id)
 
 
 def delete_todo(request: Request, database: Database, todo_id: int) -> Response:
     """POST /todos/7/delete: delete it; the next page offers to undo that."""
     listing = read_listing(request.form)
-    connection = database.connection()
-    time = models.delete_todo(connection, todo_id)
+    time = database.write(models.delete_todo, todo_id)
     if time is None:
         raise NotFound(_GONE)
-    return _redirect_to_page(connection, listing, deleted_at=time)
+    return _redirect_to_page(database, listing, deleted_at=time)
 
 
 def _found(todo: Todo | None) -> Todo:
@@ -176,22 +179,22 @@ def _found(todo: Todo | None) -> Todo:
     return todo
 
 
-def _redirect_to_row(
-    connection: sqlite3.Connection, listing: Listing, todo: Todo, **event: int
-) -> Response:
+def _redirect_to_row(database: Database, listing: Listing, todo: Todo, **event: int) -> Response:
     """Send the browser to the todo's row, or where the filter hides it, to the one next to it."""
+    connection = database.connection()
     show, place = listing.show, todo.place
     nearest = models.list_todos(connection, show, place, 1)  # itself, or the next one below
     nearest = nearest or models.list_todos_above(connection, show, place, 1)
     if not nearest:
-        return _redirect_to_page(connection, listing, **event)
+        return _redirect_to_page(database, listing, **event)
     if nearest[0] not in models.list_todos(connection, show, listing.start):
         listing = Listing(show, nearest[0].place)  # it is on another page: one that begins with it
     return redirect(listing.address(row=nearest[0].id, **event))
 
 
-def _redirect_to_page(connection: sqlite3.Connection, listing: Listing, **event: Any) -> Response:
+def _redirect_to_page(database: Database, listing: Listing, **event: Any) -> Response:
     """Send the browser to the page; if nothing is left on it, to the todo above it."""
+    connection = database.connection()
     if not models.list_todos(connection, listing.show, listing.start, 1):
         above = models.list_todos_above(connection, listing.show, listing.start, 1)
         listing = Listing(listing.show, above[0].place if above else None)
@@ -204,15 +207,14 @@ def _redirect_to_page(connection: sqlite3.Connection, listing: Listing, **event:
 def complete_all(request: Request, database: Database) -> Response:
     """POST /complete-all: complete all todos; the next page offers to undo that."""
     listing = read_listing(request.form)
-    connection = database.connection()
-    return _redirect_to_page(connection, listing, completed_at=models.complete_all(connection))
+    return _redirect_to_page(database, listing, completed_at=database.write(models.complete_all))
 
 
 def clear_completed(request: Request, database: Database) -> Response:
     """POST /clear-completed: delete all completed todos; the next page offers to undo that."""
     listing = read_listing(request.form)
-    connection = database.connection()
-    return _redirect_to_page(connection, listing, deleted_at=models.delete_completed(connection))
+    time = database.write(models.delete_completed)
+    return _redirect_to_page(database, listing, deleted_at=time)
 
 
 def undo(request: Request, database: Database) -> Response:
@@ -221,18 +223,17 @@ def undo(request: Request, database: Database) -> Response:
     Nothing is found where that was done already, by a double click, or where it is too late.
     """
     listing = read_listing(request.form)
-    connection = database.connection()
     if time := request.form.get("deleted_at"):
-        event, todos = "restored", models.restore_deleted_at(connection, time)
+        event, todos = "restored", database.write(models.restore_deleted_at, time)
         if not todos and not models.is_recoverable(time):
             raise NotFound("That was deleted more than 30 days ago, and is gone for good.")
     elif time := request.form.get("completed_at"):
-        event, todos = "reopened", models.reopen_completed_at(connection, time)
+        event, todos = "reopened", database.write(models.reopen_completed_at, time)
     else:
         raise BadRequest("The field `deleted_at` or `completed_at` has to say what to undo.")
     if len(todos) == 1:
-        return _redirect_to_row(connection, listing, todos[0], **{event: todos[0].id})
-    return _redirect_to_page(connection, listing, undone="all" if todos else None)
+        return _redirect_to_row(database, listing, todos[0], **{event: todos[0].id})
+    return _redirect_to_page(database, listing, undone="all" if todos else None)
 
 
 # The list as a file
@@ -248,10 +249,13 @@ def export_todos(request: Request, database: Database) -> FileResponse:
     if not _EXPORTING.acquire(timeout=0.05):  # seconds, enough for a list of a usual length
         raise ServiceUnavailable("Somebody else is exporting the list. Try again in a few seconds.")
     file = SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY)  # noqa: SIM115  the server closes it
+    is_compressed = takes_gzip(request.environ)
     try:
-        for todo in models.iterate_todos(database.connection()):
-            file.write(format_todo(todo).encode())
-        return FileResponse(file, content_type=TEXT)
+        with GzipFile(fileobj=file, mode="wb") if is_compressed else nullcontext(file) as lines:
+            for todo in models.iterate_todos(database.connection()):
+                lines.write(format_todo(todo).encode())
+        headers = [VARY, GZIP] if is_compressed else [VARY]
+        return FileResponse(file, content_type=TEXT, headers=headers)
     except BaseException:
         with suppress(OSError):  # the disk may be full
             file.close()
@@ -274,7 +278,7 @@ def import_todos(request: Request, database: Database) -> Response:
         return pages.import_page(text=typed, problem=str(reason))
     if not todos:
         return pages.import_page(text=typed, problem="Write or paste at least one line.")
-    models.insert_dated_todos(database.connection(), todos)
+    database.write(models.insert_dated_todos, todos)
     return redirect(Listing().address(imported="all"))
 
 

@@ -4,7 +4,8 @@ Handlers call these with a connection from `db.py`. Storage knows nothing of HTT
 cannot be a todo is an InvalidText, a todo that is not there is None, and the handler decides what
 the visitor sees.
 
-A page does not take longer in a longer list, but for its counter: all else is found by an index.
+Nothing here takes longer in a longer list, but for what is about all of it: rows are found by an
+index, and how many there are is not counted, but kept by the database (init_db.sql).
 """
 
 import re
@@ -25,7 +26,7 @@ FILTERS = {
     "active": "deleted_at IS NULL AND completed_at IS NULL",
     "completed": "deleted_at IS NULL AND completed_at IS NOT NULL",
 }
-_TOP = 2**63 - 1  # no place is higher: it is SQLite's largest integer
+_TOP, _BOTTOM = 2**63 - 1, -(2**63)  # no place is beyond them: SQLite has no other integers
 
 
 class InvalidText(ValueError):
@@ -77,6 +78,16 @@ def clean_text(text: str) -> str:
 
 
 # Reading
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Read what is read in the `with` block as it was at one moment, whatever others commit."""
+    connection.execute("BEGIN")
+    try:
+        yield connection
+    finally:
+        connection.rollback()  # which here only means: end it
 
 
 def list_todos(
@@ -161,8 +172,7 @@ def is_recoverable(time: str) -> bool:
 
 def count_active(connection: sqlite3.Connection) -> int:
     """Return how many todos are left to do."""
-    sql = f"SELECT count(*) FROM todos WHERE {FILTERS['active']}"
-    count: int = connection.execute(sql).fetchone()[0]
+    count: int = connection.execute("SELECT active FROM todo_count WHERE id = 1").fetchone()[0]
     return count
 
 
@@ -172,47 +182,50 @@ def iterate_todos(connection: sqlite3.Connection) -> Iterator[DatedTodo]:
         f"""
         SELECT CAST(text AS TEXT), completed_at IS NOT NULL, date(created_at), date(completed_at)
         FROM todos
-        WHERE {FILTERS["all"]}
+        WHERE {FILTERS["all"]} AND place >= ?
         ORDER BY place DESC
-        """
+        """,
+        (_BOTTOM,),
     )
     return (DatedTodo(*row) for row in rows)
 
 
 def check_readable(connection: sqlite3.Connection) -> None:
     """Read from the table; an sqlite3.Error if that cannot be done."""
-    connection.execute("SELECT id, place FROM todos LIMIT 1").fetchone()
+    connection.execute("SELECT id, place FROM todos WHERE id >= ? LIMIT 1", (_BOTTOM,)).fetchone()
 
 
-# Changing. When one of these functions returns, what it did is on the disk.
+# Changing. Call these through `Database.write`, which makes each a transaction.
 
 
-@contextmanager
-def _change(connection: sqlite3.Connection) -> Iterator[str]:
-    """Make what is done in the `with` block one transaction, all or nothing; gives its time.
+def _remove_old(connection: sqlite3.Connection) -> None:
+    """Remove for good some of what was deleted long ago; each change does, before all else.
 
-    The time is also the name of the change, which no other change has: todos that were deleted or
-    completed together have the same `deleted_at` or `completed_at`, and are brought back together.
-
-    Each change also removes for good some of what was deleted long ago: a few todos at a time, so
-    that nobody has to wait for it.
+    They are a few todos at a time, so that nobody has to wait for it.
     """
-    with connection:  # COMMIT at the end, or ROLLBACK on an error; BEGIN comes with the DELETE
-        # A mark that somebody put there by hand, like 1 or '-', is not between these two.
-        connection.execute(
-            """
-            DELETE FROM todos
-            WHERE id IN (SELECT id FROM todos WHERE deleted_at BETWEEN '2000-' AND ? LIMIT 100)
-            """,
-            (_end_of_recovery(),),
-        )
-        # From here on nobody else can write. But clocks step back, and some tick slowly.
-        now = datetime.now(UTC)
+    # A mark that somebody put there by hand, like 1 or '-', is not between these two.
+    connection.execute(
+        """
+        DELETE FROM todos
+        WHERE id IN (SELECT id FROM todos WHERE deleted_at BETWEEN '2000-' AND ? LIMIT 100)
+        """,
+        (_end_of_recovery(),),
+    )
+
+
+def _new_time(connection: sqlite3.Connection) -> str:
+    """Return the time, which is also the name of the change: no other change has it.
+
+    Todos that were deleted or completed together have the same `deleted_at` or `completed_at`, and
+    are brought back together.
+    """
+    # Within the transaction nobody else can write. But clocks step back, and some tick slowly.
+    now = datetime.now(UTC)
+    time = _format_time(now)
+    while find_deleted_at(connection, time) or find_completed_at(connection, time):
+        now += timedelta(microseconds=1)
         time = _format_time(now)
-        while find_deleted_at(connection, time) or find_completed_at(connection, time):
-            now += timedelta(microseconds=1)
-            time = _format_time(now)
-        yield time
+    return time
 
 
 def _end_of_recovery() -> str:
@@ -221,55 +234,56 @@ def _end_of_recovery() -> str:
 
 
 def _format_time(time: datetime) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S.%f")
+    return time.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def insert_todo(connection: sqlite3.Connection, text: str) -> int:
     """Add a todo on top, and return its id."""
-    with _change(connection):
-        inserted = connection.execute("INSERT INTO todos (text) VALUES (?)", (text,))
+    _remove_old(connection)
+    inserted = connection.execute("INSERT INTO todos (text) VALUES (?)", (text,))
     assert inserted.lastrowid is not None  # it is there after an INSERT
     return inserted.lastrowid
 
 
 def insert_dated_todos(connection: sqlite3.Connection, todos: Sequence[DatedTodo]) -> None:
     """Add these on top, in their order. A missing date is today."""
-    with _change(connection) as now:
-        today = now[:10]
-        for todo in reversed(todos):
-            completed_at = f"{todo.completed_on or today} 00:00:00" if todo.is_completed else None
-            connection.execute(
-                "INSERT INTO todos (text, created_at, completed_at) VALUES (?, ?, ?)",
-                (todo.text, f"{todo.created_on or today} 00:00:00", completed_at),
-            )
+    _remove_old(connection)
+    today = datetime.now(UTC).date().isoformat()
+    for todo in reversed(todos):
+        completed_at = f"{todo.completed_on or today} 00:00:00" if todo.is_completed else None
+        connection.execute(
+            "INSERT INTO todos (text, created_at, completed_at) VALUES (?, ?, ?)",
+            (todo.text, f"{todo.created_on or today} 00:00:00", completed_at),
+        )
 
 
 def edit_todo(connection: sqlite3.Connection, todo_id: int, text: str) -> Todo | None:
     """Change the text, and return the todo; None if it is not there."""
-    with _change(connection):
-        connection.execute(
-            "UPDATE todos SET text = ? WHERE id = ? AND deleted_at IS NULL", (text, todo_id)
-        )
-        return find_todo(connection, todo_id)
+    _remove_old(connection)
+    connection.execute(
+        "UPDATE todos SET text = ? WHERE id = ? AND deleted_at IS NULL", (text, todo_id)
+    )
+    return find_todo(connection, todo_id)
 
 
 def complete_todo(connection: sqlite3.Connection, todo_id: int) -> Todo | None:
     """Complete it if it is active, and return the todo; None if it is not there."""
-    with _change(connection) as now:
-        connection.execute(
-            f"UPDATE todos SET completed_at = ? WHERE id = ? AND {FILTERS['active']}",
-            (now, todo_id),
-        )
-        return find_todo(connection, todo_id)
+    _remove_old(connection)
+    now = _new_time(connection)
+    connection.execute(
+        f"UPDATE todos SET completed_at = ? WHERE id = ? AND {FILTERS['active']}",
+        (now, todo_id),
+    )
+    return find_todo(connection, todo_id)
 
 
 def reopen_todo(connection: sqlite3.Connection, todo_id: int) -> Todo | None:
     """Make it active if it is completed, and return the todo; None if it is not there."""
-    with _change(connection):
-        connection.execute(
-            "UPDATE todos SET completed_at = NULL WHERE id = ? AND deleted_at IS NULL", (todo_id,)
-        )
-        return find_todo(connection, todo_id)
+    _remove_old(connection)
+    connection.execute(
+        "UPDATE todos SET completed_at = NULL WHERE id = ? AND deleted_at IS NULL", (todo_id,)
+    )
+    return find_todo(connection, todo_id)
 
 
 def move_todo(connection: sqlite3.Connection, todo_id: int, past: int, *, up: bool) -> Todo | None:
@@ -277,16 +291,16 @@ def move_todo(connection: sqlite3.Connection, todo_id: int, past: int, *, up: bo
 
     It stays where it is if it is past the other one already. None if either is not there.
     """
-    with _change(connection):
-        todo, other = find_todo(connection, todo_id), find_todo(connection, past)
-        if todo is None or other is None:
-            return None
-        if other.place > todo.place if up else other.place < todo.place:
-            connection.executemany(
-                "UPDATE todos SET moved_to = ? WHERE id = ?",
-                [(other.place, todo.id), (todo.place, other.id)],
-            )
-        return find_todo(connection, todo_id)
+    _remove_old(connection)
+    todo, other = find_todo(connection, todo_id), find_todo(connection, past)
+    if todo is None or other is None:
+        return None
+    if other.place > todo.place if up else other.place < todo.place:
+        connection.executemany(
+            "UPDATE todos SET moved_to = ? WHERE id = ?",
+            [(other.place, todo.id), (todo.place, other.id)],
+        )
+    return find_todo(connection, todo_id)
 
 
 def complete_all(connection: sqlite3.Connection) -> str | None:
@@ -294,20 +308,25 @@ def complete_all(connection: sqlite3.Connection) -> str | None:
 
     After a double click it is the time of the first one, so that it can be undone all the same.
     """
-    with _change(connection) as now:
-        connection.execute(f"UPDATE todos SET completed_at = ? WHERE {FILTERS['active']}", (now,))
-        return _find_last(connection, "completed_at", FILTERS["completed"], now)
+    _remove_old(connection)
+    now = _new_time(connection)
+    connection.execute(
+        f"UPDATE todos SET completed_at = ? WHERE {FILTERS['active']} AND place >= ?",
+        (now, _BOTTOM),
+    )
+    return _find_last(connection, "completed_at", FILTERS["completed"], now)
 
 
 def delete_todo(connection: sqlite3.Connection, todo_id: int) -> str | None:
     """Delete a todo; return when it was deleted, now or before, or None if it is not there."""
-    with _change(connection) as now:
-        connection.execute(
-            "UPDATE todos SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL", (now, todo_id)
-        )
-        row = connection.execute("SELECT deleted_at FROM todos WHERE id = ?", (todo_id,)).fetchone()
-        time: str | None = row and row[0]
-        return time
+    _remove_old(connection)
+    now = _new_time(connection)
+    connection.execute(
+        "UPDATE todos SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL", (now, todo_id)
+    )
+    row = connection.execute("SELECT deleted_at FROM todos WHERE id = ?", (todo_id,)).fetchone()
+    time: str | None = row and row[0]
+    return time
 
 
 def delete_completed(connection: sqlite3.Connection) -> str | None:
@@ -315,9 +334,13 @@ def delete_completed(connection: sqlite3.Connection) -> str | None:
 
     After a double click it is the time of the first one, so that it can be undone all the same.
     """
-    with _change(connection) as now:
-        connection.execute(f"UPDATE todos SET deleted_at = ? WHERE {FILTERS['completed']}", (now,))
-        return _find_last(connection, "deleted_at", "deleted_at IS NOT NULL", now)
+    _remove_old(connection)
+    now = _new_time(connection)
+    connection.execute(
+        f"UPDATE todos SET deleted_at = ? WHERE {FILTERS['completed']} AND place >= ?",
+        (now, _BOTTOM),
+    )
+    return _find_last(connection, "deleted_at", "deleted_at IS NOT NULL", now)
 
 
 def _find_last(connection: sqlite3.Connection, column: str, condition: str, now: str) -> str | None:
@@ -330,20 +353,19 @@ def _find_last(connection: sqlite3.Connection, column: str, condition: str, now:
 
 def reopen_completed_at(connection: sqlite3.Connection, time: str) -> list[Todo]:
     """Make active again what was completed at that time; return what `find_completed_at` found."""
-    with _change(connection):
-        todos = find_completed_at(connection, time)
-        connection.execute(
-            f"UPDATE todos SET completed_at = NULL "
-            f"WHERE {FILTERS['completed']} AND completed_at = ?",
-            (time,),
-        )
-        return todos
+    _remove_old(connection)
+    todos = find_completed_at(connection, time)
+    connection.execute(
+        f"UPDATE todos SET completed_at = NULL WHERE {FILTERS['completed']} AND completed_at = ?",
+        (time,),
+    )
+    return todos
 
 
 def restore_deleted_at(connection: sqlite3.Connection, time: str) -> list[Todo]:
     """Bring back what was deleted at that time; return what `find_deleted_at` found."""
-    with _change(connection):
-        todos = find_deleted_at(connection, time)
-        if todos:
-            connection.execute("UPDATE todos SET deleted_at = NULL WHERE deleted_at = ?", (time,))
-        return todos
+    _remove_old(connection)
+    todos = find_deleted_at(connection, time)
+    if todos:
+        connection.execute("UPDATE todos SET deleted_at = NULL WHERE deleted_at = ?", (time,))
+    return todos

@@ -33,17 +33,16 @@ def match(routes: Iterable[Route], method: str, path: str) -> tuple[Handler, lis
     Raises NotFound if no route has the path, MethodNotAllowed if some have it, but not for this
     method. HEAD is answered wherever GET is (RFC 9110, 9.3.2); the response leaves out the body.
     """
-    found: dict[str, tuple[Handler, list[int]]] = {}
+    wanted = "GET" if method == "HEAD" else method
+    allowed = set()
     for route in routes:
         if matched := _compile(route.path).fullmatch(path):
-            found[route.method] = (route.handler, [int(number) for number in matched.groups()])
-    if not found:
+            if route.method == wanted:
+                return route.handler, [int(number) for number in matched.groups()]
+            allowed |= {"GET", "HEAD"} if route.method == "GET" else {route.method}
+    if not allowed:
         raise NotFound
-    if "GET" in found:
-        found["HEAD"] = found["GET"]
-    if method not in found:
-        raise MethodNotAllowed(found)
-    return found[method]
+    raise MethodNotAllowed(allowed)
 
 
 @cache

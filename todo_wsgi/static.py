@@ -20,9 +20,7 @@ class StaticFile:
         content = read_resource(f"static/{name}")
         version = hashlib.sha256(content).hexdigest()[:16]
         self.path = "/{0.stem}-{1}{0.suffix}".format(PurePath(name), version)
-        self.response = Response(
-            content, content_type=content_type, cache_control=_KEEP_IT, etag=version
-        )
+        self.response = Response(content, content_type=content_type, cache_control=_KEEP_IT)
 
 
 STYLE = StaticFile("style.css", "text/css; charset=utf-8")
