@@ -13,7 +13,8 @@ import re
 import socket
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from todo_wsgi import create_app
 from todo_wsgi.schema import DatabaseUnusable
@@ -30,15 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prevents the start is one line on stderr.
     """
     settings = parse_settings(arguments)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # A client can cause waitress's warnings as often as it likes, and so fill the log.
-    logging.getLogger("waitress").setLevel(logging.ERROR)
+    configure_logging()
     try:
         serve(settings)
     except (CannotServe, DatabaseUnusable) as error:
         print(one_line(error), file=sys.stderr)
         return 2
     return 0
+
+
+def configure_logging() -> None:
+    """Write the log to stderr."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # A client can cause waitress's warnings as often as it likes, and so fill the log.
+    logging.getLogger("waitress").setLevel(logging.ERROR)
 
 
 def parse_settings(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -66,6 +72,13 @@ def parse_settings(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=ip_address,
         default=os.environ.get("TRUSTED_PROXY") or None,
         help="IP address of a proxy in front, to believe its X-Forwarded headers (TRUSTED_PROXY)",
+    )
+    parser.add_argument(
+        "--processes",
+        metavar="N",
+        type=process_count,
+        default=os.environ.get("WEB_CONCURRENCY") or "1",
+        help="processes that answer, best one for each core (WEB_CONCURRENCY; default 1)",
     )
     return parser.parse_args(arguments)
 
@@ -102,6 +115,15 @@ def ip_address(text: str) -> str:
         ) from None
 
 
+def process_count(text: str) -> int:
+    """Return the number that `text` names; argparse makes a message of the error."""
+    if not re.fullmatch("[1-9][0-9]?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a count: set --processes or WEB_CONCURRENCY to a number from 1 to 99"
+        )
+    return int(text)
+
+
 def serve(settings: argparse.Namespace) -> None:
     """Make the application and serve it. Raises CannotServe or DatabaseUnusable at the start."""
     try:
@@ -116,12 +138,34 @@ def serve(settings: argparse.Namespace) -> None:
         # The path may have characters that this terminal does not know.
         encoding = sys.stdout.encoding
         message = message.encode(encoding, "backslashreplace").decode(encoding)
-        server.serve(
-            app,
-            listener,
-            trusted_proxy=settings.trusted_proxy,
-            started=lambda: print(message, flush=True),
-        )
+
+        def started() -> None:
+            print(message, flush=True)
+
+        if settings.processes == 1:
+            server.serve(app, listener, trusted_proxy=settings.trusted_proxy, started=started)
+        else:
+            from todo_wsgi.processes import supervise
+
+            app.close()
+            path, proxy = app.database.path, settings.trusted_proxy
+            supervise(settings.processes, listener, work, path, proxy, started=started)
+
+
+def work(listener: socket.socket, stopped: Any, path: Path, trusted_proxy: str | None) -> None:
+    """Serve as one of several processes, until the connection `stopped` comes to its end."""
+    from multiprocessing.connection import wait
+
+    from todo_wsgi import server
+
+    configure_logging()
+    if not path.exists():  # it was there in the beginning, and a new one would be an empty list
+        sys.exit(one_line(f"{path} is gone. Put it back."))
+    try:
+        app = create_app(path)
+    except DatabaseUnusable as error:
+        sys.exit(one_line(error))
+    server.serve(app, listener, trusted_proxy=trusted_proxy, until=lambda: wait([stopped]))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -319,6 +319,12 @@ def test_a_host_that_is_not_ours(capsys: pytest.CaptureFixture[str], host: str) 
     assert "Correct it, or choose another address with --host" in line
 
 
+@pytest.mark.parametrize("count", ["0", "-1", "1.5", "two", "100", "1_0", "\u0662"])
+def test_a_count_of_processes_that_is_none(capsys: pytest.CaptureFixture[str], count: str) -> None:
+    line = fails(capsys, f"--processes={count}")
+    assert f"'{count}' is not a count: set --processes or WEB_CONCURRENCY to a number" in line
+
+
 @pytest.mark.parametrize("address", ["proxy", "*", "127.0.0.1, ::1", "127.0.0.1:80"])
 def test_a_proxy_that_is_not_an_address(capsys: pytest.CaptureFixture[str], address: str) -> None:
     line = fails(capsys, "--trusted-proxy", address)

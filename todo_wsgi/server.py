@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,14 +46,15 @@ def serve(
     listener: socket.socket,
     *,
     trusted_proxy: str | None,
-    started: Callable[[], None],
+    started: Callable[[], None] = lambda: None,
+    until: Callable[[], object] | None = None,
 ) -> None:
     """Answer what arrives at `listener` with `app`, until SIGTERM or Ctrl-C; then close both.
 
     The requests that have come by then are answered first, except those that take longer than
     GRACE, because a client is slow or the database is locked. `trusted_proxy` is the address of a
-    proxy in front, if there is one. `started` is called once signals are handled. Call this in the
-    main thread.
+    proxy in front, if there is one. `started` is called once signals are handled. `until` waits for
+    something, and when it returns, that is as good as a signal. Call this in the main thread.
     """
     connections: dict[int, Any] = {}
     settings = SETTINGS | {"connection_limit": _raise_connection_limit()}
@@ -61,13 +63,15 @@ def serve(
     server.channel_class = _Channel
     stopping = False
 
-    def stop(signum: int, frame: object) -> None:
+    def stop(*_: object) -> None:
         nonlocal stopping
         stopping = True
         server.pull_trigger()  # wakes the loop below
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if until:
+        threading.Thread(target=lambda: stop(until()), daemon=True).start()
     started()
     # This is waitress's server.run(), except that a signal ends it between two events. There it
     # ends in the midst of one, and drops the requests that wait for a thread.

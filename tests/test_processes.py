@@ -1,0 +1,156 @@
+"""serve.py --processes: several processes at one socket, each replaced when it dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from conftest import read_texts, run_sql
+from servers import (
+    POSIX_ONLY,
+    Server,
+    exchange,
+    get,
+    post,
+    receive_all,
+    running,
+    serve_command,
+    status_of,
+)
+
+import serve
+from todo_wsgi import create_app
+
+pytestmark = POSIX_ONLY
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Server]:
+    """A server of two processes."""
+    with running(serve_command("--port", "0", "--processes", "2"), tmp_path) as server:
+        yield server
+
+
+def workers(server: Server) -> set[int]:
+    """The numbers of the processes that answer."""
+    command = ["ps", "-A", "-ww", "-o", "ppid=", "-o", "pid=", "-o", "args="]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True)
+    fields = [line.split(maxsplit=2) for line in listing.stdout.splitlines()]
+    return {
+        int(number)
+        for parent, number, command in fields
+        if int(parent) == server.process.pid and "spawn_main" in command
+    }
+
+
+def send(server: Server, request: bytes) -> bytes:
+    """Send a request on a connection of its own, which either process may get."""
+    with server.connect() as connection:
+        return exchange(connection, request)
+
+
+def wait_until_refused(server: Server) -> None:
+    """Wait until nobody listens any more."""
+    with suppress(ConnectionError):
+        while True:
+            server.connect().close()
+
+
+def test_one_of_two_is_killed_under_load(two: Server) -> None:
+    is_over = False
+
+    def add_todos(name: str) -> set[str]:
+        """Add todos until it is over; return those that the server has confirmed."""
+        confirmed = set()
+        number = 0
+        while not is_over:
+            number += 1
+            with suppress(ConnectionError, IndexError):  # the process that it came to was killed
+                if status_of(send(two, post(f"text={name}-{number}".encode()))) == 303:
+                    confirmed.add(f"{name}-{number}")
+        return confirmed
+
+    first = workers(two)
+    assert len(first) == 2
+    with ThreadPoolExecutor() as executor:
+        loads = [executor.submit(add_todos, name) for name in "abcd"]
+        victim = min(first)
+        os.kill(victim, signal.SIGKILL)
+        while victim in workers(two):
+            pass
+        for _ in range(20):  # the other one answers
+            assert status_of(send(two, get())) == 200
+        while len(workers(two)) < 2:
+            pass
+        for _ in range(20):
+            assert status_of(send(two, get())) == 200
+        is_over = True
+        confirmed = set().union(*(load.result() for load in loads))
+    assert len(workers(two) & first) == 1
+    assert two.stop() == 0
+    assert f"Process {victim} ended with status -9; another one starts." in two.output
+    assert confirmed <= set(read_texts(two.database))
+    assert len(confirmed) > 20
+
+
+def test_what_one_process_has_stored_the_other_one_shows(two: Server) -> None:
+    for number in range(200):
+        text = f"number {number}."
+        answer = send(two, post(f"text={text}".encode()))
+        assert status_of(answer) == 303
+        assert text.encode() in send(two, get())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_requests_in_hand_are_finished_before_all_stop(two: Server, number: int) -> None:
+    head, _, body = post(b"text=in+hand", "Expect: 100-continue").partition(b"text=")
+    with two.connect() as client:
+        client.sendall(head)
+        assert client.recv(100).startswith(b"HTTP/1.1 100 Continue")
+        two.process.send_signal(number)
+        wait_until_refused(two)
+        two.process.send_signal(number)  # once more changes nothing
+        client.sendall(b"text=" + body)
+        assert status_of(receive_all(client)) == 303
+    assert two.wait() == 0
+    assert two.output == (
+        f"Serving {two.database} on http://127.0.0.1:{two.port}/ (Ctrl-C stops)\n"
+    )
+    assert os.listdir(two.database.parent) == ["todos.db"]
+    assert read_texts(two.database) == ["in hand"]
+
+
+def test_they_stop_when_the_one_that_started_them_is_killed(two: Server) -> None:
+    assert status_of(send(two, post(b"text=milk"))) == 303
+    two.process.kill()
+    wait_until_refused(two)
+    two.wait()
+    assert read_texts(two.database) == ["milk"]
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def test_a_new_process_does_not_make_a_file_that_is_gone(
+    database: Path, listener: socket.socket
+) -> None:
+    with pytest.raises(SystemExit, match=r"todos\.db is gone\. Put it back\."):
+        serve.work(listener, None, database, None)
+    assert not database.exists()
+
+
+def test_a_new_process_says_why_it_cannot_start(database: Path, listener: socket.socket) -> None:
+    create_app(database).close()
+    run_sql(database, "PRAGMA user_version = 99")
+    with pytest.raises(SystemExit, match="made by a newer version of todo_wsgi"):
+        serve.work(listener, None, database, None)
