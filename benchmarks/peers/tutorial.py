@@ -1,0 +1,40 @@
+"""The tutorial's way: Flask and Jinja2, and all todos on the page.
+
+It opens the database at each request, selects all todos and renders them; a POST inserts one,
+commits, and renders the page.
+"""
+
+import os
+import sqlite3
+
+from flask import Flask, render_template_string, request
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Todos</title></head>
+<body>
+<h1>Todos</h1>
+<form method="post">
+<label>New todo <input name="text"></label>
+<button>Add todo</button>
+</form>
+<ul>
+{% for todo in todos %}<li>{{ todo["text"] }} ({{ todo["created_at"] }})</li>
+{% endfor %}</ul>
+</body>
+</html>
+"""
+
+app = Flask(__name__)
+
+
+@app.route("/", methods=["GET", "POST"])
+def index() -> str:
+    connection = sqlite3.connect(os.environ["TODO_DB"])
+    connection.row_factory = sqlite3.Row
+    if request.method == "POST":
+        connection.execute("INSERT INTO todos (text) VALUES (?)", (request.form["text"],))
+        connection.commit()
+    todos = connection.execute("SELECT * FROM todos ORDER BY id DESC").fetchall()
+    connection.close()
+    return render_template_string(PAGE, todos=todos)

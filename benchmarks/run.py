@@ -1,0 +1,293 @@
+"""Measure todo_wsgi beside what people would use instead: `python benchmarks/run.py`.
+
+The systems take turns in short rounds, so that the noise of the machine hits all alike. What counts
+are the ratios between the medians of one run; the numbers themselves are those of one machine at
+one hour. The report is Markdown, as in `benchmarks/README.md`.
+"""
+
+import argparse
+import os
+import platform
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+from systems import (
+    BOTTLE,
+    FLASK,
+    GUNICORN,
+    LIMIT,
+    LIMITS,
+    ONE,
+    OUR_LIMIT,
+    SYSTEMS,
+    TWO,
+    Refused,
+    Server,
+    make_database,
+    running,
+)
+
+Results = dict[str, list[float]]  # the values of all rounds, by the name of what was measured
+
+BARE = "bare sqlite3 inserts, one thread"
+PACKAGES = ["waitress", "gunicorn", "Flask", "Jinja2", "bottle", "falcon"]
+
+
+def main() -> None:
+    settings = parse_settings()
+    sizes = sorted({100, 10_000, settings.todos})
+    rounds = range(settings.rounds)
+    print(describe_machine(), flush=True)
+    with tempfile.TemporaryDirectory(dir=settings.folder) as name:
+        folder = Path(name)
+        reading = measure_reading(folder, rounds, settings.seconds)
+        print_table("GET of the homepage with 50 todos, requests a second", reading)
+        writing = measure_writing(folder, rounds, settings.seconds)
+        print_table("POST of a todo, from 50 todos on, requests a second", writing)
+        masters = {}
+        for size in [0, *sizes]:
+            masters[size] = folder / f"{size}.db"
+            make_database(masters[size], ONE.schema, size)
+        latency = measure_latency(folder, rounds, sizes, masters)
+        print_table("One client, median latency in milliseconds", latency)
+        starting = measure_starting(folder, rounds, masters, settings.todos)
+        print_table("From the start of the process to the first answer, seconds", starting)
+        memory = measure_memory(folder, masters[settings.todos], settings.requests)
+        print_table("Resident memory, MB", memory)
+    ratios = list(compare(reading, writing, latency, starting, sizes))
+    print_ratios(ratios)
+    if settings.picture:
+        draw(reading, writing, settings.picture)
+
+
+def parse_settings() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure todo_wsgi beside its peers.")
+    parser.add_argument("--rounds", type=int, default=15, help="of each kind (default 15)")
+    parser.add_argument("--seconds", type=int, default=5, help="of each round (default 5)")
+    parser.add_argument(
+        "--todos",
+        type=int,
+        default=1_000_000,
+        help="in the longest list, such as 10_000_000 (default 1_000_000)",
+    )
+    parser.add_argument(
+        "--requests", type=int, default=100_000, help="until the memory is read (default 100_000)"
+    )
+    parser.add_argument("--folder", help="where the databases are made; it has to be on a disk")
+    parser.add_argument("--picture", metavar="FILE", help="draw GET and POST as an SVG")
+    return parser.parse_args()
+
+
+# Measuring
+
+
+def measure_reading(folder: Path, rounds: Iterable[int], seconds: int) -> Results:
+    results: Results = defaultdict(list)
+    with running(ONE, folder) as server:
+        length = len(server.read_page().encode())
+    with ExitStack() as stack:
+        servers = [
+            (system, stack.enter_context(running(system, folder, length=length)))
+            for system in SYSTEMS
+        ]
+        for system, server in servers:
+            if system not in LIMITS:
+                server.check_page(50)
+            server.load("get", 1)  # to warm up
+        for _ in rounds:
+            for system, server in servers:
+                results[system.name].append(server.load("get", seconds).rate)
+    return results
+
+
+def measure_writing(folder: Path, rounds: Iterable[int], seconds: int) -> Results:
+    results: Results = defaultdict(list)
+    for _ in rounds:
+        results[BARE].append(insert_without_server(folder, seconds))
+        for system in SYSTEMS:
+            if system not in LIMITS:
+                with running(system, folder) as server:
+                    server.check_page(50)
+                    server.load("get", 1)  # to warm up
+                    results[system.name].append(server.load("post", seconds).rate)
+    return results
+
+
+def insert_without_server(folder: Path, seconds: int) -> float:
+    """Return how many inserts a second SQLite makes, each of them on the disk before the next."""
+    database = folder / "bare.db"
+    make_database(database, BOTTLE.schema, 50)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        inserts, end = 0, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            connection.execute("INSERT INTO todos (text) VALUES ('buy milk')")
+            inserts += 1
+    database.unlink()
+    return inserts / seconds
+
+
+def measure_latency(
+    folder: Path, rounds: Iterable[int], sizes: list[int], masters: dict[int, Path]
+) -> Results:
+    """How long one client waits, in lists of these sizes; the tutorial's only up to 10,000."""
+    results: Results = defaultdict(list)
+    with ExitStack() as stack:
+        servers = {}
+        for size in sizes:
+            server = stack.enter_context(running(ONE, folder, master=masters[size]))
+            servers[f"todo_wsgi, {size:,} todos"] = server
+        for size in [size for size in sizes if size <= 10_000]:
+            server = stack.enter_context(running(FLASK, folder, todos=size))
+            servers[f"tutorial (Flask), waitress, {size:,} todos"] = server
+        for _ in rounds:
+            for name, server in servers.items():
+                results[f"GET, {name}"].append(server.load("get", 1, 1).latency)
+            for name, server in servers.items():
+                results[f"POST, {name}"].append(server.load("post", 1, 1).latency)
+            for name, server in servers.items():
+                results[f"GET after a POST, {name}"].append(read_after_writing(server))
+    return dict(sorted(results.items()))
+
+
+def read_after_writing(server: Server) -> float:
+    """Return the median time of GETs of which each follows a POST, so that no page is kept."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    times = []
+    with closing(HTTPConnection("127.0.0.1", server.port)) as connection:
+        for _ in range(20):
+            connection.request("POST", "/", "text=buy+milk", headers)
+            connection.getresponse().read()
+            start = time.perf_counter()
+            connection.request("GET", "/")
+            connection.getresponse().read()
+            times.append((time.perf_counter() - start) * 1000)
+    return statistics.median(times)
+
+
+def measure_starting(
+    folder: Path, rounds: Iterable[int], masters: dict[int, Path], most: int
+) -> Results:
+    results: Results = defaultdict(list)
+    for _ in rounds:
+        for size in (0, most):
+            with running(ONE, folder, master=masters[size]) as server:
+                results[f"todo_wsgi, {size:,} todos"].append(server.start_time)
+        for system in (FLASK, GUNICORN):
+            with running(system, folder) as server:
+                results[f"{system.name}, 50 todos"].append(server.start_time)
+    return results
+
+
+def measure_memory(folder: Path, master: Path, requests: int) -> Results:
+    """At rest, and after many requests: GETs of the homepage, of other pages, and POSTs."""
+    results: Results = {}
+    for system in (ONE, TWO, FLASK, GUNICORN):
+        with running(system, folder) as server:
+            results[f"{system.name}, 50 todos, at rest"] = [server.memory()]
+    with running(ONE, folder, master=master) as server:
+        results["todo_wsgi, the longest list, at rest"] = [server.memory()]
+        done = 0
+        for until in (requests // 2, requests):
+            while done < until:
+                done += server.load("mixed", 2).requests
+            results[f"todo_wsgi, the longest list, after {until:,} requests"] = [server.memory()]
+    return results
+
+
+# Reporting
+
+
+def compare(
+    reading: Results, writing: Results, latency: Results, starting: Results, sizes: list[int]
+) -> Iterator[tuple[str, float, str]]:
+    """Yield what is compared, the ratio of the medians, and what it should be."""
+
+    def ratio(results: Results, one: str, other: str) -> float:
+        return statistics.median(results[one]) / statistics.median(results[other])
+
+    few, many = f"{sizes[0]:,}", f"{sizes[-1]:,}"
+    yield "GET, ours / limit", ratio(reading, ONE.name, LIMIT.name), "≥ 0.90"
+    yield "same, limit in our server", ratio(reading, ONE.name, OUR_LIMIT.name), "none"
+    yield "GET, ours / tutorial, gunicorn", ratio(reading, ONE.name, GUNICORN.name), "≥ 1.7"
+    yield "GET, ours with 2 processes / same", ratio(reading, TWO.name, GUNICORN.name), "≥ 3"
+    yield "POST, ours / tutorial, gunicorn", ratio(writing, ONE.name, GUNICORN.name), "≥ 5"
+    yield "POST, ours / bare inserts", ratio(writing, ONE.name, BARE), "≥ 0.8"
+    for work in ("GET", "POST", "GET after a POST"):
+        one, other = (f"{work}, todo_wsgi, {size} todos" for size in (many, few))
+        yield f"{work}, latency, {many} / {few} todos", ratio(latency, one, other), "≤ 1.2"
+    none, full = (f"todo_wsgi, {size} todos" for size in ("0", many))
+    yield f"start, {many} / 0 todos", ratio(starting, full, none), "≤ 1.2"
+    flask = f"{FLASK.name}, 50 todos"
+    yield "start, ours / tutorial, waitress", ratio(starting, none, flask), "≤ 0.6"
+
+
+def print_ratios(ratios: Iterable[tuple[str, float, str]]) -> None:
+    print("\n| ratio of medians | measured | aim |\n|---|---|---|")
+    for name, value, aim in ratios:
+        print(f"| {name} | {value:.2f} | {aim} |")
+
+
+def print_table(title: str, results: Results) -> None:
+    print(f"\n| {title} | median | min | max |\n|---|---|---|---|")
+    for name, values in results.items():
+        numbers = (statistics.median(values), min(values), max(values))
+        print(f"| {name} |", " | ".join(readable(number) for number in numbers), "|", flush=True)
+
+
+def readable(number: float) -> str:
+    """Return a number with three digits that count."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def describe_machine() -> str:
+    wrk = subprocess.run(["wrk", "--version"], capture_output=True, text=True).stdout.split()[1]
+    memory = psutil.virtual_memory().total / 1e9
+    programs = [f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
+    programs += [f"{name} {version(name)}" for name in PACKAGES]
+    return (
+        f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.release()}; "
+        f"{', '.join(programs)}, wrk {wrk}."
+    )
+
+
+def draw(reading: Results, writing: Results, path: str) -> None:
+    """Draw GET and POST as bars, with the range from min to max."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "todo_wsgi"  # the same picture from the same numbers
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
+    for ax, title, results in zip(
+        axes, ["GET, 50 todos", "POST, durable"], [reading, writing], strict=True
+    ):
+        names = list(reversed(results))
+        medians = [statistics.median(results[name]) for name in names]
+        spans = [
+            [median - min(results[name]) for name, median in zip(names, medians, strict=True)],
+            [max(results[name]) - median for name, median in zip(names, medians, strict=True)],
+        ]
+        colors = ["#2563eb" if name.startswith("todo_wsgi") else "#9ca3af" for name in names]
+        ax.barh(names, medians, xerr=spans, color=colors, ecolor="#374151", capsize=2)
+        ax.set_title(f"{title}: requests a second", fontsize=10)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Refused as reason:
+        sys.exit(f"There is nothing to report: {reason}")
