@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from conftest import in_process
+from conftest import in_process, run_sql
 from servers import POSIX_ONLY
 from werkzeug.test import Client, TestResponse
 
@@ -142,6 +142,11 @@ def test_who_has_it_already_gets_304(client: Client, path: str, given: str) -> N
 @pytest.mark.parametrize("given", ['"other"', "", "x" * 9, '""'])
 def test_who_has_another_one_gets_it_anew(client: Client, path: str, given: str) -> None:
     assert client.get(path, headers={"If-None-Match": given}).status_code == 200
+
+
+def test_what_is_no_page_of_the_list_has_no_etag(client: Client) -> None:
+    for answer in (client.get("/nothing"), client.post("/"), client.post("/complete-all")):
+        assert "ETag" not in answer.headers
 
 
 def test_a_page_that_has_changed_has_another_etag(client: Client) -> None:
@@ -439,9 +444,10 @@ def test_503_while_the_disk_is_full(client: Client, app: Application, stored: St
 @POSIX_ONLY
 def test_503_while_the_file_is_gone(client: Client, database: Path, stored: Stored) -> None:
     client.post("/", data={"text": "milk"})
+    assert client.get("/").status_code == 200
     moved = database.rename(database.with_name("moved.db"))
     for answer in (
-        client.get("/"),
+        client.get("/"),  # although this page is kept
         client.post("/", data={"text": "lost?"}),
         client.get("/healthz"),
     ):
@@ -481,12 +487,12 @@ def test_503_for_a_database_whose_schema_is_damaged(client: Client, database: Pa
     assert_is_unavailable(client.get("/"))
 
 
-def test_503_for_a_database_whose_table_is_gone(client: Client, database: Path) -> None:
+@pytest.mark.parametrize("table", ["todos", "todo_count"])
+def test_503_for_a_database_whose_table_is_gone(client: Client, database: Path, table: str) -> None:
     client.get("/")
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("DROP TABLE todos")
+    run_sql(database, f"DROP TABLE {table}")
     assert_is_unavailable(client.get("/"))
-    assert_is_unavailable(client.get("/healthz"))
+    assert_is_unavailable(client.post("/", data={"text": "milk"}))
 
 
 def test_503_for_an_older_database_that_somebody_put_in_its_place(

@@ -5,6 +5,7 @@ application is in `models.py`, that of the schema in `schema.py`.
 """
 
 import os
+import re
 import sqlite3
 import threading
 import weakref
@@ -30,6 +31,8 @@ _OUR_MISTAKES = {
     sqlite3.SQLITE_MISUSE,
     sqlite3.SQLITE_RANGE,
 }
+# But a table or a column is missing when an older database was put in the place of ours.
+_MISSING = re.compile(r"no such (table: (main\.)?(todos|todo_count)$|column: )")
 
 
 def is_unavailable(error: Exception) -> bool:
@@ -43,10 +46,7 @@ def is_unavailable(error: Exception) -> bool:
     code: int | None = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return False
-    # A table or a column is missing when an older database was put in the place of ours.
-    return code & 0xFF not in _OUR_MISTAKES or str(error).startswith(
-        ("no such table: todos", "no such table: todo_count", "no such column: ")
-    )
+    return code & 0xFF not in _OUR_MISTAKES or bool(_MISSING.match(str(error)))
 
 
 class Database:
