@@ -43,12 +43,20 @@ CREATE TABLE IF NOT EXISTS todo_count (
     active INTEGER NOT NULL,
     replaced INTEGER
 );
-INSERT OR REPLACE INTO todo_count (id, active)
-    SELECT 1, count(*) FROM todos WHERE deleted_at IS NULL AND completed_at IS NULL;
+INSERT OR REPLACE INTO todo_count (id, active, replaced)
+    SELECT 1, count(*), NULL FROM todos WHERE deleted_at IS NULL AND completed_at IS NULL;
 
--- INSERT OR REPLACE removes the row that it replaces without telling todo_deleted. So its id, if it
--- is active, is noted before the INSERT, and taken off after it.
+-- With OR REPLACE, a row removes another one that has its id, without telling todo_deleted. So such
+-- an id, if that row is active, is noted before, and taken off after.
 CREATE TRIGGER IF NOT EXISTS todo_inserting BEFORE INSERT ON todos
+BEGIN
+    UPDATE todo_count
+    SET replaced = (
+        SELECT id FROM todos WHERE id = new.id AND deleted_at IS NULL AND completed_at IS NULL
+    )
+    WHERE id = 1;
+END;
+CREATE TRIGGER IF NOT EXISTS todo_renumbering BEFORE UPDATE OF id ON todos
 BEGIN
     UPDATE todo_count
     SET replaced = (
@@ -63,11 +71,12 @@ BEGIN
         - (replaced IS new.id)
     WHERE id = 1;
 END;
-CREATE TRIGGER IF NOT EXISTS todo_updated AFTER UPDATE OF completed_at, deleted_at ON todos
+CREATE TRIGGER IF NOT EXISTS todo_updated AFTER UPDATE OF id, completed_at, deleted_at ON todos
 BEGIN
     UPDATE todo_count
     SET active = active + (new.deleted_at IS NULL AND new.completed_at IS NULL)
         - (old.deleted_at IS NULL AND old.completed_at IS NULL)
+        - (new.id <> old.id AND replaced IS new.id)
     WHERE id = 1;
 END;
 CREATE TRIGGER IF NOT EXISTS todo_deleted AFTER DELETE ON todos
@@ -78,5 +87,5 @@ BEGIN
     WHERE id = 1;
 END;
 
--- The version of this schema: todo_wsgi/db.py upgrades older ones and refuses newer ones.
+-- The version of this schema: todo_wsgi/schema.py upgrades older ones and refuses newer ones.
 PRAGMA user_version = 3;

@@ -14,10 +14,14 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from todo_wsgi import create_app
+from todo_wsgi import Application, create_app
+from todo_wsgi.db import Database
 from todo_wsgi.schema import DatabaseUnusable
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 class CannotServe(Exception):
@@ -152,20 +156,21 @@ def serve(settings: argparse.Namespace) -> None:
             supervise(settings.processes, listener, work, path, proxy, started=started)
 
 
-def work(listener: socket.socket, stopped: Any, path: Path, trusted_proxy: str | None) -> None:
-    """Serve as one of several processes, until the connection `stopped` comes to its end."""
+def work(
+    listener: socket.socket, stop: "Connection", path: Path, trusted_proxy: str | None
+) -> None:
+    """Serve as one of several processes, until something comes at `stop`."""
     from multiprocessing.connection import wait
 
     from todo_wsgi import server
 
     configure_logging()
-    if not path.exists():  # it was there in the beginning, and a new one would be an empty list
-        sys.exit(one_line(f"{path} is gone. Put it back."))
     try:
-        app = create_app(path)
+        # The file was there in the beginning. If it is not, a new one would be an empty list.
+        app = Application(Database(path, mode="rw"))
     except DatabaseUnusable as error:
         sys.exit(one_line(error))
-    server.serve(app, listener, trusted_proxy=trusted_proxy, until=lambda: wait([stopped]))
+    server.serve(app, listener, trusted_proxy=trusted_proxy, until=lambda: wait([stop]))
 
 
 def listen(host: str, port: int) -> socket.socket:

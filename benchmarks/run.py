@@ -46,49 +46,64 @@ PACKAGES = ["waitress", "gunicorn", "Flask", "Jinja2", "bottle", "falcon"]
 
 def main() -> None:
     settings = parse_settings()
-    sizes = sorted({100, 10_000, settings.todos})
+    sizes = [size for size in (100, 10_000) if size < settings.todos] + [settings.todos]
     rounds = range(settings.rounds)
-    print(describe_machine(), flush=True)
     with tempfile.TemporaryDirectory(dir=settings.folder) as name:
-        folder = Path(name)
+        folder = Path(name).resolve()
+        print(describe_machine(folder), flush=True)
         reading = measure_reading(folder, rounds, settings.seconds)
-        print_table("GET of the homepage with 50 todos, requests a second", reading)
-        writing = measure_writing(folder, rounds, settings.seconds)
-        print_table("POST of a todo, from 50 todos on, requests a second", writing)
+        print_table("GETs a second of the homepage with 50 todos", reading)
+        writing = measure_changing(folder, rounds, settings.seconds, "post")
+        print_table("POSTs a second of a todo, from 50 todos on", writing)
+        mixed = measure_changing(folder, rounds, settings.seconds, "mixed")
+        print_table("Requests a second, of which 1 in 20 is a POST and 1 another page", mixed)
         masters = {}
         for size in [0, *sizes]:
             masters[size] = folder / f"{size}.db"
             make_database(masters[size], ONE.schema, size)
         latency = measure_latency(folder, rounds, sizes, masters)
-        print_table("One client, median latency in milliseconds", latency)
+        print_table("Median latency for one client, milliseconds", latency)
         starting = measure_starting(folder, rounds, masters, settings.todos)
         print_table("From the start of the process to the first answer, seconds", starting)
-        memory = measure_memory(folder, masters[settings.todos], settings.requests)
-        print_table("Resident memory, MB", memory)
-    ratios = list(compare(reading, writing, latency, starting, sizes))
-    print_ratios(ratios)
+        measure_memory(folder, masters[settings.todos], settings.requests)
+    ratios = compare(reading, writing, latency, starting, sizes)
+    print("\n| ratio of medians | measured | aim |\n|---|---|---|")
+    for name, value, aim in ratios:
+        print(f"| {name} | {value:.2f} | {aim} |")
     if settings.picture:
         draw(reading, writing, settings.picture)
 
 
 def parse_settings() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure todo_wsgi beside its peers.")
-    parser.add_argument("--rounds", type=int, default=10, help="of each kind (default 10)")
+    parser = argparse.ArgumentParser(description="Measure todo_wsgi beside its peers, with wrk.")
+    parser.add_argument("--rounds", type=positive, default=5, help="of each kind (default 5)")
     parser.add_argument(
-        "--seconds", type=int, default=5, help="of each round of GET and POST (default 5)"
+        "--seconds", type=positive, default=5, help="that wrk sends requests, in each (default 5)"
     )
     parser.add_argument(
         "--todos",
-        type=int,
+        type=positive,
         default=1_000_000,
         help="in the longest list, such as 10_000_000 (default 1_000_000)",
     )
     parser.add_argument(
-        "--requests", type=int, default=100_000, help="until the memory is read (default 100_000)"
+        "--requests",
+        type=positive,
+        default=100_000,
+        help="after which the memory is measured, and after half of them (default 100_000)",
     )
-    parser.add_argument("--folder", help="where the databases are made; it has to be on a disk")
+    parser.add_argument(
+        "--folder", help="where the databases are made, on a disk (default: for temporary files)"
+    )
     parser.add_argument("--picture", metavar="FILE", help="draw GET and POST as an SVG")
     return parser.parse_args()
+
+
+def positive(text: str) -> int:
+    """Return the number that `text` names; argparse makes a message of the error."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
 
 
 # Measuring
@@ -113,16 +128,21 @@ def measure_reading(folder: Path, rounds: Iterable[int], seconds: int) -> Result
     return results
 
 
-def measure_writing(folder: Path, rounds: Iterable[int], seconds: int) -> Results:
+def measure_changing(folder: Path, rounds: Iterable[int], seconds: int, work: str) -> Results:
+    """Each round begins with a fresh database of 50 todos."""
     results: Results = defaultdict(list)
     for _ in rounds:
-        results[BARE].append(insert_without_server(folder, seconds))
+        if work == "post":
+            results[BARE].append(insert_without_server(folder, seconds))
         for system in SYSTEMS:
             if system not in LIMITS:
                 with running(system, folder) as server:
                     server.check_page(50)
                     server.load("get", 1)  # to warm up
-                    results[system.name].append(server.load("post", seconds).rate)
+                    load = server.load(work, seconds)
+                    results[system.name].append(load.rate)
+                    if work == "post" and server.count_todos() < 50 + load.requests:
+                        raise Refused(f"{system.name} has not stored what it confirmed")
     return results
 
 
@@ -161,7 +181,7 @@ def measure_latency(
                 results[f"POST, {name}"].append(server.load("post", 1, 1).latency)
             for name, server in servers.items():
                 results[f"GET after a POST, {name}"].append(read_after_writing(server))
-    return dict(sorted(results.items()))
+    return {name: results[name] for name in sorted(results, key=lambda name: name.split(",")[0])}
 
 
 def read_after_writing(server: Server) -> float:
@@ -193,20 +213,25 @@ def measure_starting(
     return results
 
 
-def measure_memory(folder: Path, master: Path, requests: int) -> Results:
+def measure_memory(folder: Path, master: Path, requests: int) -> None:
     """At rest, and after many requests: GETs of the homepage, of other pages, and POSTs."""
-    results: Results = {}
-    for system in (ONE, TWO, FLASK, GUNICORN):
-        with running(system, folder) as server:
-            results[f"{system.name}, 50 todos, at rest"] = [server.memory()]
+    print("\n| memory, MB | of the process (RSS) | of all (PSS) |\n|---|---|---|")
+
+    def tell(name: str, server: Server) -> None:
+        resident, proportional = server.memory()
+        print(f"| {name} | {resident:.1f} | {proportional:.1f} |", flush=True)
+
+    for system in SYSTEMS:
+        if system not in LIMITS:
+            with running(system, folder) as server:
+                tell(f"{system.name}, 50 todos, at rest", server)
     with running(ONE, folder, master=master) as server:
-        results["todo_wsgi, the longest list, at rest"] = [server.memory()]
+        tell("todo_wsgi, the longest list, at rest", server)
         done = 0
         for until in (requests // 2, requests):
             while done < until:
                 done += server.load("mixed", 2).requests
-            results[f"todo_wsgi, the longest list, after {until:,} requests"] = [server.memory()]
-    return results
+            tell(f"todo_wsgi, the longest list, after {until:,} requests", server)
 
 
 # Reporting
@@ -221,25 +246,23 @@ def compare(
         return statistics.median(results[one]) / statistics.median(results[other])
 
     few, many = f"{sizes[0]:,}", f"{sizes[-1]:,}"
-    yield "GET, ours / limit", ratio(reading, ONE.name, LIMIT.name), "≥ 0.90"
-    yield "same, limit in our server", ratio(reading, ONE.name, OUR_LIMIT.name), "none"
-    yield "GET, ours / tutorial, gunicorn", ratio(reading, ONE.name, GUNICORN.name), "≥ 1.7"
-    yield "GET, ours with 2 processes / same", ratio(reading, TWO.name, GUNICORN.name), "≥ 3"
-    yield "POST, ours / tutorial, gunicorn", ratio(writing, ONE.name, GUNICORN.name), "≥ 5"
-    yield "POST, ours / bare inserts", ratio(writing, ONE.name, BARE), "≥ 0.8"
+    for one, other, aim in [
+        (ONE, LIMIT, "≥ 0.90"),
+        (ONE, OUR_LIMIT, ""),
+        (ONE, GUNICORN, "≥ 1.7"),
+        (TWO, GUNICORN, "≥ 3"),
+    ]:
+        yield f"GET, {one.name} / {other.name}", ratio(reading, one.name, other.name), aim
+    for name, aim in [(GUNICORN.name, "≥ 5"), (BARE, "≥ 0.8")]:
+        yield f"POST, todo_wsgi / {name}", ratio(writing, ONE.name, name), aim
     for work in ("GET", "POST", "GET after a POST"):
-        one, other = (f"{work}, todo_wsgi, {size} todos" for size in (many, few))
-        yield f"{work}, latency, {many} / {few} todos", ratio(latency, one, other), "≤ 1.2"
-    none, full = (f"todo_wsgi, {size} todos" for size in ("0", many))
-    yield f"start, {many} / 0 todos", ratio(starting, full, none), "≤ 1.2"
+        longest, shortest = (f"{work}, todo_wsgi, {size} todos" for size in (many, few))
+        value = ratio(latency, longest, shortest)
+        yield f"latency, {work}, {many} / {few} todos", value, "≤ 1.2"
+    empty, full = (f"todo_wsgi, {size} todos" for size in ("0", many))
+    yield f"start, {many} / 0 todos", ratio(starting, full, empty), "≤ 1.2"
     flask = f"{FLASK.name}, 50 todos"
-    yield "start, ours / tutorial, waitress", ratio(starting, none, flask), "≤ 0.6"
-
-
-def print_ratios(ratios: Iterable[tuple[str, float, str]]) -> None:
-    print("\n| ratio of medians | measured | aim |\n|---|---|---|")
-    for name, value, aim in ratios:
-        print(f"| {name} | {value:.2f} | {aim} |")
+    yield f"start, todo_wsgi / {FLASK.name}", ratio(starting, empty, flask), "≤ 0.6"
 
 
 def print_table(title: str, results: Results) -> None:
@@ -254,14 +277,21 @@ def readable(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def describe_machine() -> str:
-    wrk = subprocess.run(["wrk", "--version"], capture_output=True, text=True).stdout.split()[1]
+def describe_machine(folder: Path) -> str:
+    try:
+        wrk = subprocess.run(["wrk", "--version"], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise Refused("wrk is not installed (on Debian: apt-get install wrk)") from None
+    mounts = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
+    file_system = next(mounts[place] for place in folder.parents if place in mounts)
+    if file_system == "tmpfs":
+        raise Refused(f"{folder.parent} is in memory: name a folder on a disk with --folder")
     memory = psutil.virtual_memory().total / 1e9
-    programs = [f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
-    programs += [f"{name} {version(name)}" for name in PACKAGES]
+    versions = [f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
+    versions += [f"{name} {version(name)}" for name in PACKAGES]
     return (
-        f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.release()}; "
-        f"{', '.join(programs)}, wrk {wrk}."
+        f"{os.cpu_count()} cores, {memory:.0f} GB, {file_system}, {platform.system()}; "
+        f"{', '.join(versions)}, wrk {wrk.stdout.split()[1]}."
     )
 
 

@@ -1,6 +1,7 @@
 """The systems that are compared: how each is started, filled with todos and loaded."""
 
 import html
+import json
 import os
 import shutil
 import socket
@@ -18,9 +19,11 @@ from typing import NamedTuple
 import psutil
 
 from todo_wsgi import create_app
+from todo_wsgi.server import SETTINGS
 
 HERE = Path(__file__).parent
 PATIENCE = 60  # seconds until a server has to answer
+SETTINGS_OF_SERVE = {"HOST", "PORT", "TRUSTED_PROXY", "WEB_CONCURRENCY"}
 
 TUTORIAL_SCHEMA = """
     CREATE TABLE todos (
@@ -94,15 +97,17 @@ class Server:
     def __init__(self, system: System, database: Path, length: int) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
+        self.database = database
         self.url = f"http://127.0.0.1:{self.port}/"
         started = time.perf_counter()
         self.process = subprocess.Popen(
             [part.format(port=self.port) for part in system.command],
             cwd=HERE.parent,
             env={
-                **os.environ,
+                **{name: os.environ[name] for name in os.environ.keys() - SETTINGS_OF_SERVE},
                 "TODO_DB": str(database),
                 "LENGTH": str(length),
+                "WAITRESS": json.dumps(SETTINGS),
                 "PYTHONPATH": str(HERE / "peers"),
             },
             stdout=subprocess.DEVNULL,
@@ -111,6 +116,7 @@ class Server:
         while not self._answers():
             time.sleep(0.001)
             if self.process.poll() is not None or time.perf_counter() > started + PATIENCE:
+                self.process.kill()
                 raise Refused(f"{system.name} does not start")
         self.start_time = time.perf_counter() - started  # in seconds, to the first answer
 
@@ -144,11 +150,19 @@ class Server:
             raise Refused(f"{errors} errors in {requests} requests to {self.url}:\n{report.stdout}")
         return Load(requests, requests / microseconds * 1e6, latency / 1000)
 
-    def memory(self) -> float:
-        """Return the resident memory in MB, of all its processes together."""
+    def count_todos(self) -> int:
+        with closing(sqlite3.connect(self.database)) as connection:
+            count: int = connection.execute("SELECT count(*) FROM todos").fetchone()[0]
+        return count
+
+    def memory(self) -> tuple[float, float]:
+        """Return two numbers in MB: the resident memory of the process that was started, and the
+        proportional one of all its processes, in which what they share is counted once.
+        """
         process = psutil.Process(self.process.pid)
         processes = [process, *process.children(recursive=True)]
-        return sum(process.memory_info().rss for process in processes) / 1e6
+        shared = sum(process.memory_full_info().pss for process in processes)
+        return process.memory_info().rss / 1e6, shared / 1e6
 
     def stop(self) -> None:
         self.process.terminate()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
@@ -458,6 +460,46 @@ def test_503_while_the_file_is_gone(client: Client, database: Path, stored: Stor
     moved.rename(database)
     assert client.get("/healthz").text == "ok"
     assert stored() == ["milk"]
+
+
+@POSIX_ONLY
+def test_503_if_the_file_goes_while_a_change_waits(
+    client: Client, app: Application, database: Path
+) -> None:
+    client.get("/")
+    moved = database.with_name("moved.db")
+    with (
+        ThreadPoolExecutor() as executor,
+        closing(sqlite3.connect(database, isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        answer = executor.submit(client.post, "/", data={"text": "lost?"})
+        while not app.database._commits._waiting:
+            time.sleep(0.001)
+        database.rename(moved)
+        other.execute("ROLLBACK")
+        assert_is_unavailable(answer.result())
+    moved.rename(database)
+    assert "0 items left" in client.get("/").text
+
+
+@POSIX_ONLY
+def test_503_if_the_file_goes_while_it_is_opened(
+    client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = database.with_name("moved.db")
+    connect = db._connect
+
+    def connect_and_move(path: Path, mode: str) -> sqlite3.Connection:
+        connection = connect(path, mode)
+        path.rename(moved)
+        return connection
+
+    monkeypatch.setattr(db, "_connect", connect_and_move)
+    assert_is_unavailable(client.get("/"))
+    monkeypatch.undo()
+    moved.rename(database)
+    assert client.get("/").status_code == 200
 
 
 @POSIX_ONLY

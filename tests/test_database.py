@@ -154,6 +154,23 @@ def test_a_dump_read_back_is_opened(database: Path) -> None:
     assert read_schema(database) == (3, COLUMNS)
 
 
+def test_who_rebuilds_the_table_by_hand_gets_its_indexes_and_triggers_back(database: Path) -> None:
+    create_app(database).close()
+    run_sql(
+        database,
+        """
+        DROP INDEX todos_all;
+        DROP TRIGGER todo_inserted;
+        INSERT INTO todos (text) VALUES ('milk');
+        """,
+    )
+    app = create_app(database)
+    assert "1 item left" in in_process(app).get("/").text
+    app.close()
+    names = "SELECT count(*) FROM sqlite_master WHERE name IN ('todos_all', 'todo_inserted')"
+    assert read_row(database, names) == (2,)
+
+
 def test_a_script_that_fails_halfway_changes_nothing(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +187,7 @@ def test_a_script_that_fails_halfway_changes_nothing(
     [
         ("PRAGMA user_version = 4", "made by a newer version of todo_wsgi.* Update todo_wsgi"),
         ("CREATE TABLE todos (id, title)", r"other columns \(id, title\), so another program"),
+        (f"{TUTORIAL_SCRIPT} CREATE TABLE todo_count (id INTEGER PRIMARY KEY)", "no column named"),
         ("CREATE VIEW todos AS SELECT 1 AS id, 2 AS text, 3 AS created_at", "cannot be used"),
     ],
 )

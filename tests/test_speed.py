@@ -10,6 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -24,6 +26,7 @@ from werkzeug.test import Client
 
 from todo_wsgi import Application, cache, create_app, db, models, pages, schema
 from todo_wsgi.cache import Cache
+from todo_wsgi.group_commit import GroupCommit
 from todo_wsgi.listing import Listing
 from todo_wsgi.models import FILTERS, PAGE_SIZE, DatedTodo
 from todo_wsgi.response import Response
@@ -86,7 +89,6 @@ def test_a_page_is_never_older_than_a_commit_while_all_read_and_write_at_once(
             for number in range(1, 1500):
                 connection.execute("UPDATE todos SET text = ?", (str(number),))
                 committed = number
-        is_over.set()
 
     def read() -> int:
         browser = Client(app)
@@ -101,7 +103,10 @@ def test_a_page_is_never_older_than_a_commit_while_all_read_and_write_at_once(
 
     with ThreadPoolExecutor() as executor:
         readers = [executor.submit(read) for _ in range(3)]
-        executor.submit(write).result()
+        try:
+            write()
+        finally:
+            is_over.set()
         assert sum(reader.result() for reader in readers) > 100
 
 
@@ -159,13 +164,13 @@ def test_no_more_than_a_few_pages_are_kept() -> None:
 
         return kept.get("version", number, make)
 
-    for number in range(cache.MOST_PAGES):
+    for number in range(cache.MAX_PAGES):
         assert get(number) == get(number) == number
-    assert made == list(range(cache.MOST_PAGES))
+    assert made == list(range(cache.MAX_PAGES))
     get(-1)  # one too many: all others are forgotten
     get(-1)
     get(0)
-    assert made[cache.MOST_PAGES :] == [-1, 0]
+    assert made[cache.MAX_PAGES :] == [-1, 0]
 
 
 @POSIX_ONLY
@@ -183,13 +188,26 @@ def test_the_wal_index_is_opened_once_and_closed_with_the_last_that_needs_it(
     apps = [create_app(database) for _ in range(2)]
     for app in apps:
         Client(app).get("/")
+        Client(app).get("/")
     assert opened == [f"{database}-shm"]
+    (header,) = [weakref.ref(app.database._version()._header) for app in apps[:1]]
     apps[0].close()
-    run_sql(database, "INSERT INTO todos (text) VALUES ('milk')")
-    assert "milk" in Client(apps[1]).get("/").text
-    assert len(cache._headers) == 1
+    assert header() is not None
     apps[1].close()
-    assert len(cache._headers) == 0
+    assert header() is None
+
+
+def test_closing_one_application_leaves_another_one_its_locks(database: Path) -> None:
+    one, other = create_app(database), create_app(database)
+    with ThreadPoolExecutor() as executor:
+        connection = executor.submit(one.database.connection).result()
+        connection.execute("BEGIN IMMEDIATE")
+        Client(other).get("/")
+        other.close()
+        insert = [need("sqlite3"), str(database), "INSERT INTO todos (text) VALUES ('milk')"]
+        assert "locked" in subprocess.run(insert, capture_output=True, text=True).stderr
+        connection.execute("ROLLBACK")
+    one.close()
 
 
 # Group commit
@@ -204,14 +222,14 @@ def write_together(database: Path, app: Application, changes: list[Change]) -> l
         other.execute("BEGIN IMMEDIATE")
         futures = [executor.submit(app.database.write, change) for change in changes]
         while len(app.database._commits._waiting) < len(changes):
-            assert not any(future.done() for future in futures)
+            time.sleep(0.001)
         other.execute("ROLLBACK")
     return futures
 
 
 def count_commits(app: Application) -> int:
     """How many commits the wal-index has counted (https://sqlite.org/walformat.html, 2.1)."""
-    header = app.database._read_version()
+    header = app.database._version().read()
     assert isinstance(header, bytes)
     return int.from_bytes(header[8:12], sys.byteorder)
 
@@ -228,12 +246,23 @@ def failing(error: BaseException) -> Change:
     return change
 
 
-def test_changes_that_wait_share_a_commit(app: Application, database: Path) -> None:
+def test_changes_that_wait_share_a_commit(
+    app: Application, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaders: list[sqlite3.Connection] = []
+    make_all = GroupCommit._make_all
+
+    def note_and_make(commits: GroupCommit, connection: sqlite3.Connection) -> None:
+        leaders.append(connection)
+        make_all(commits, connection)
+
+    monkeypatch.setattr(GroupCommit, "_make_all", note_and_make)
     commits = count_commits(app)
     futures = write_together(database, app, [adding(text) for text in "abcd"])
     assert sorted(future.result() for future in futures) == [1, 2, 3, 4]
     assert sorted(read_texts(database)) == list("abcd")
     assert count_commits(app) == commits + 1
+    assert len(leaders) == 1  # the others did not even try
 
 
 def test_a_change_that_fails_takes_no_other_along(app: Application, database: Path) -> None:
@@ -295,6 +324,8 @@ def test_the_counter_is_right_whatever_is_done_by_hand(app: Application, databas
                     f"INSERT INTO todos {row} ON CONFLICT (id) DO UPDATE SET deleted_at = {done}",
                     f"UPDATE todos SET completed_at = {done}, deleted_at = {deleted} WHERE id > 3",
                     f"UPDATE OR IGNORE todos SET id = {one} WHERE id = {other}",
+                    f"UPDATE OR REPLACE todos SET id = {one} WHERE id = {other}",
+                    "UPDATE OR REPLACE todos SET id = id + 1",
                     f"DELETE FROM todos WHERE id IN ({one}, {other}) OR id > 9",
                 ]
             )

@@ -46,6 +46,19 @@ def test_a_connection_serves_many_requests(server: Server) -> None:
             assert receive_until(connection, b"ok").startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+def test_a_304_keeps_the_connection_open_unless_the_client_wants_it_closed(server: Server) -> None:
+    etag = server.send(get()).partition(b"\r\nEtag: ")[2].split()[0].decode()
+    known = get("/", f"If-None-Match: {etag}")
+    with server.connect() as connection:
+        for _ in range(3):
+            connection.sendall(known.replace(b"Connection: close\r\n", b""))
+            answer = receive_until(connection, b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 304 Not Modified\r\n")
+            assert b"Connection: close" not in answer
+    for asks_to_close in (known, known.replace(b"HTTP/1.1", b"HTTP/1.0")):
+        assert b"\r\nConnection: close\r\n" in server.send(asks_to_close)
+
+
 def test_requests_that_do_not_wait_for_the_answer_are_dropped(server: Server) -> None:
     first, second = get("/healthz").replace(b"Connection: close\r\n", b""), post(b"text=behind")
     for behind in (second, second[:-3]):

@@ -9,6 +9,8 @@ This is the way of one request. Read the modules in the order in which it meets 
     listing.py      which part of the list a page shows, as it stands in its address
     models.py       the SQL: one function for each thing that is asked or done
     db.py           the database file: connections to it, its version, and changes in it
+    cache.py        pages that are kept, and how they stay right
+    group_commit.py changes that wait for the disk together
     pages.py        which template (templates/) is filled with which values
     templating.py   templates with $placeholders, filled and escaped
     response.py     what goes out: a finished response
@@ -16,8 +18,6 @@ This is the way of one request. Read the modules in the order in which it meets 
 Beside its way:
 
     schema.py       the schema of the database (init_db.sql), and its upgrades
-    cache.py        pages that are kept, and how they stay right
-    group_commit.py changes that wait for the disk together
     static.py       the style sheet and the icon (static/)
     todotxt.py      the todo.txt format, for export and import
     errors.py       the errors that become a response: 404, 405, 413 ...

@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary, finalize
 
-MOST_PAGES = 10  # that are kept at once; a page of 100 todos has some 100 kB
+MAX_PAGES = 10  # that are kept at once; a page of 100 todos has some 100 kB
 
 T = TypeVar("T")
 
@@ -39,8 +39,8 @@ class Cache:
         """Return the page that is kept under `version` and `key`, or else make it.
 
         The version is read first, and then the page is made: so a page is never older than its
-        version. It may be newer, if somebody commits meanwhile; but then the version is gone for
-        good, and nobody asks for it again.
+        version. It may be newer, if somebody commits meanwhile; but then only those find it who
+        asked before that commit, and nobody later.
         """
         kept = self._kept
         if kept.version != version:
@@ -48,14 +48,16 @@ class Cache:
         page: T | None = kept.pages.get(key)
         if page is None:
             page = make()
-            if len(kept.pages) >= MOST_PAGES:
+            if len(kept.pages) >= MAX_PAGES:
                 kept.pages.clear()
             kept.pages[key] = page
         return page
 
 
 class DataVersion:
-    """What tells one state of a database from all others; `connection` is for this alone.
+    """What tells one state of a database from all others.
+
+    `connection` is for this alone, and has read something.
 
     SQLite's readers have the same question: is what they hold still right? They look at the first
     48 bytes of the "wal-index", the file beside the database whose name ends in -shm: counters and
@@ -71,16 +73,12 @@ class DataVersion:
         # While this connection is open, the -shm file stays, and the mode remains WAL.
         self._connection = connection
         self._lock = threading.Lock()
-        try:
-            self._header = _map_header(connection)
-        except BaseException:
-            connection.close()
-            raise
+        self._header = _map_header(connection)
 
     def read(self) -> object:
         """Return the version; an sqlite3.Error if the database cannot be read."""
         if self._header:
-            return self._header.bytes[:]
+            return self._header.memory[:]
         # There is no such file, as in a mode other than WAL, or it cannot be mapped. This number
         # changes with each commit of other connections, and nobody commits on this one.
         with self._lock:
@@ -93,24 +91,23 @@ class DataVersion:
 
 
 class _Header:
-    """The first bytes of the file at `path`, in memory for as long as this object is there."""
+    """The first bytes of the file at `path`, in `memory` for as long as this object is there."""
 
     def __init__(self, path: str) -> None:
         file = os.open(path, os.O_RDONLY)
+        self.memory = mmap.mmap(file, 48, access=mmap.ACCESS_READ)
         finalize(self, os.close, file).atexit = False
-        self.bytes = mmap.mmap(file, 48, access=mmap.ACCESS_READ)
 
 
 # One for each -shm file, by its device and inode. When a process closes a file, all its locks on it
-# are gone (POSIX, fcntl), also those of SQLite. So each is opened once, and closed with the last
-# database that needs it.
+# are gone (POSIX, fcntl), also those of SQLite. So it is opened once for all that have connections,
+# and closed after these; where it cannot be mapped, it stays open.
 _headers: WeakValueDictionary[tuple[int, int], _Header] = WeakValueDictionary()
 _headers_lock = threading.Lock()
 
 
 def _map_header(connection: sqlite3.Connection) -> _Header | None:
     """Return the header of the database's wal-index, or None if it cannot be looked at."""
-    connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # makes SQLite open the -shm file
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         return None
     _, _, database = connection.execute("PRAGMA database_list").fetchone()
@@ -119,7 +116,7 @@ def _map_header(connection: sqlite3.Connection) -> _Header | None:
         try:
             status = os.stat(path)
             header = _headers.get((status.st_dev, status.st_ino)) or _Header(path)
-        except (OSError, ValueError):  # ValueError: it is too short, or its name was not UTF-8
+        except (OSError, ValueError):  # ValueError: it is too short
             return None
         _headers[status.st_dev, status.st_ino] = header
         return header

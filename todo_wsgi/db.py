@@ -52,20 +52,22 @@ def is_unavailable(error: Exception) -> bool:
 class Database:
     """The database file at `path`, with a connection for each thread that asks for one.
 
-    The file is made if it is missing, and upgraded if it is old. Raises DatabaseUnusable if it
-    cannot be made, read or written, or is not a todo list of this version or an older one.
+    The file is upgraded if it is old, and made if it is missing, unless `mode` is "rw" instead of
+    "rwc". Raises DatabaseUnusable if it cannot be made, read or written, or is not a todo list of
+    this version or an older one.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, mode: str = "rwc") -> None:
         self.path = _make_absolute(path)
         self._commits = GroupCommit()
         self._cache = Cache()
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
-        self._versions: list[DataVersion] = []  # one, from the first request on
+        # One, from the first request on; in a list, so that `close` need not hold self.
+        self._versions: list[DataVersion] = []
         self._lock = threading.Lock()
         # Closes them at the latest when the interpreter ends, whichever server runs it.
         self.close = weakref.finalize(self, _close_all, self._connections, self._versions)
-        prepare(self.path, partial(_connect, self.path, "rwc"))
+        prepare(self.path, partial(_connect, self.path, mode))
         self._identity = self._identify_file()
 
     def write(
@@ -76,25 +78,22 @@ class Database:
     ) -> T:
         """Return what `change(connection, *args, **kwargs)` returns; by then it is on the disk.
 
-        All it does is one transaction: done as a whole, or not at all if it raises. Raises what
-        `connection()` raises, too.
+        It is done as a whole, or not at all if it raises. Another thread may call it, and more than
+        once (`group_commit.py` tells why). Raises what `connection()` raises, too.
         """
-        return self._commits.write(self.connection(), change, *args, **kwargs)
+
+        def change_in_place(connection: sqlite3.Connection) -> T:
+            self._check_file()  # again: to wait for other writers may have taken seconds
+            return change(connection, *args, **kwargs)
+
+        return self._commits.write(self.connection(), change_in_place)
 
     def cached(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` makes from the database, or what it made before, if that is as good.
 
         `key` stands for what is made. Raises what `connection()` raises.
         """
-        return self._cache.get(self._read_version(), key, make)
-
-    def _read_version(self) -> object:
-        self._check_file()
-        if not self._versions:
-            with self._lock:
-                if not self._versions:
-                    self._versions.append(DataVersion(_connect(self.path, "rw")))
-        return self._versions[0].read()
+        return self._cache.get(self._version().read(), key, make)
 
     def connection(self) -> sqlite3.Connection:
         """Return the calling thread's connection, opened when the thread first asks.
@@ -106,10 +105,30 @@ class Database:
         thread = threading.current_thread()
         connection = self._connections.get(thread)
         if connection is None:
-            connection = _connect(self.path, "rw")
+            self._version()  # its connection is opened first, and closed last
+            connection = self._connect()
             with self._lock:
                 self._close_those_of_ended_threads()
                 self._connections[thread] = connection
+        return connection
+
+    def _version(self) -> DataVersion:
+        """Return what tells the version of the database; raises what `connection()` raises."""
+        self._check_file()
+        if not self._versions:
+            with self._lock:
+                if not self._versions:
+                    self._versions.append(DataVersion(self._connect()))
+        return self._versions[0]
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = _connect(self.path, "rw")
+        try:
+            connection.execute("SELECT 1 FROM todos").fetchone()  # opens all of its files
+            self._check_file()  # again: another file may have been there for a moment
+        except Exception:
+            connection.close()
+            raise
         return connection
 
     def _check_file(self) -> None:
@@ -152,6 +171,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
         connection.execute("PRAGMA synchronous = FULL")  # COMMIT returns when it is on the disk
+        connection.execute("PRAGMA fullfsync = ON")  # and on macOS not only in the disk's memory
         connection.execute("PRAGMA foreign_keys = ON")
     except Exception:
         connection.close()

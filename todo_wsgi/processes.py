@@ -27,38 +27,46 @@ def supervise(
     *args: Any,
     started: Callable[[], None],
 ) -> None:
-    """Run `target(listener, stopped, *args)` in `count` processes until SIGTERM or Ctrl-C.
+    """Run `target(listener, stop, *args)` in `count` processes until SIGTERM or Ctrl-C.
 
-    One that ends is started anew. They have to end when the connection `stopped` comes to its end,
-    which it does when this process closes the other side of it, or is gone, whatever ended it.
-    `started` is called once signals are handled. The listener is closed in the end. Call this in
-    the main thread.
+    One that ends is started anew. `stop` is the reading end of a pipe: the processes have to end
+    when something comes there, or the pipe is at its end because this process is gone, whatever
+    ended it. `started` is called once signals are handled. The listener is closed in the end. Call
+    this in the main thread.
     """
     context = multiprocessing.get_context("spawn")  # each begins afresh, on every platform
-    stopped, stop = context.Pipe(duplex=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.close())
+    stop, stop_writer = context.Pipe(duplex=False)
+
+    def stop_all(*_: object) -> None:
+        stop_writer.send_bytes(b"stop")  # nobody takes it from there, so that all can see it
 
     def start() -> BaseProcess:
-        process = context.Process(target=target, args=(listener, stopped, *args))
+        process = context.Process(target=target, args=(listener, stop, *args))
+        # A Ctrl-C goes to all processes of the terminal. The new one ignores it (as it inherits
+        # that) until it can stop gently, and is told by the pipe.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         process.start()
+        signal.signal(signal.SIGINT, stop_all)
         return process
 
-    processes: list[BaseProcess] = []
+    signal.signal(signal.SIGTERM, stop_all)
+    processes = []
     try:
-        processes.extend(start() for _ in range(count))
+        for _ in range(count):
+            processes.append(start())  # noqa: PERF401  those that started are to be stopped
         started()
-        while stopped not in wait([stopped, *(process.sentinel for process in processes)]):
+        while stop not in wait([stop, *(process.sentinel for process in processes)]):
             for index, process in enumerate(processes):
-                if process.exitcode is not None and not wait([stopped], RESTART_DELAY):
-                    logger.error(
-                        "Process %s ended with status %s; another one starts.",
-                        process.pid,
-                        process.exitcode,
-                    )
-                    processes[index] = start()
+                if process.exitcode is not None and not wait([stop], RESTART_DELAY):
+                    logger.error("Process %s ended: status %s", process.pid, process.exitcode)
+                    try:
+                        processes[index] = start()
+                    except OSError as error:  # no memory, perhaps; the next turn tries again
+                        logger.error("Another one cannot be started: %s", error)
     finally:
-        stop.close()
+        stop_all()
         listener.close()  # nobody new is let in; the processes close it too
         for process in processes:
             process.join()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

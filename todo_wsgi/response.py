@@ -157,7 +157,7 @@ def takes_gzip(environ: WSGIEnvironment) -> bool:
     """
     weights = {}
     for element in environ.get("HTTP_ACCEPT_ENCODING", "").lower().split(","):
-        coding, _, weight = element.replace(" ", "").partition(";")
+        coding, _, weight = "".join(element.split()).partition(";")
         weights[coding] = weight
     weight = weights.get("gzip", weights.get("*", "q=0"))
     return not re.fullmatch(r"q=0(\.0*)?", weight)

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -72,8 +73,8 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
     Several processes may start at once: all but the first find the work done. Raises
     DatabaseUnusable, and changes nothing, if the schema is newer or not known.
     """
-    version, columns = _read_schema(connection)
-    if version == SCHEMA_VERSION and columns >= _COLUMNS:
+    text = read_resource("init_db.sql").decode()
+    if _is_current(connection, text):
         return
     with connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -83,11 +84,7 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
                 f"{path} was made by a newer version of todo_wsgi (schema {version}, this one "
                 f"knows {SCHEMA_VERSION}). Update todo_wsgi, or choose another file."
             )
-        script = [
-            statement
-            for statement in _split_script(read_resource("init_db.sql").decode())
-            if "DROP TABLE" not in statement
-        ]
+        script = [statement for statement in _split_script(text) if "DROP TABLE" not in statement]
         if columns == _TUTORIAL_COLUMNS or columns >= _VERSION_1_COLUMNS:
             for name, definition in _ADDED_COLUMNS.items():
                 if name not in columns:
@@ -101,6 +98,14 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
         for statement in script:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _is_current(connection: sqlite3.Connection, text: str) -> bool:
+    """Whether all that the script makes is there; who rebuilds a table may lose its triggers."""
+    version, columns = _read_schema(connection)
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    wanted = re.findall(r"^CREATE \w+ IF NOT EXISTS (\w+)", text, re.MULTILINE)
+    return version == SCHEMA_VERSION and columns >= _COLUMNS and names.issuperset(wanted)
 
 
 def _read_schema(connection: sqlite3.Connection) -> tuple[int, set[str]]:

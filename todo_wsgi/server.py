@@ -1,8 +1,8 @@
 """waitress, set up for real traffic, and stopped gently.
 
 `serve.py` calls `serve`. The application itself knows nothing of waitress: any WSGI server will do.
-What is in `_Channel` and `_Parser` closes gaps of waitress 3.0.2 through which clients could shut
-others out or put tracebacks into the log.
+What is in `_Channel`, `_Task` and `_Parser` closes gaps of waitress 3.0.2: clients could shut
+others out or put tracebacks into the log, and each 304 ended its connection.
 """
 
 import select
@@ -18,6 +18,7 @@ import waitress
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.task import WSGITask
 
 from todo_wsgi.application import Application
 
@@ -65,14 +66,15 @@ def serve(
     server.channel_class = _Channel
     # So many bytes a thread leaves to the loop below, which sends them at once. By default it is
     # one: the thread itself sends the head and then the body, while loop and threads fight for
-    # Python's global lock. That way there are half as many answers a second.
+    # Python's global lock, and there are fewer answers a second.
     server.adj.send_bytes = settings["outbuf_overflow"]
     stopping = False
 
     def stop(*_: object) -> None:
         nonlocal stopping
-        stopping = True
-        server.pull_trigger()  # wakes the loop below
+        if not stopping:
+            stopping = True
+            server.pull_trigger()  # wakes the loop below
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -180,10 +182,26 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
                 self.expect_continue = False
 
 
+class _Task(WSGITask):  # type: ignore[misc]
+    """The answer to one request, after which the connection stays open for the next."""
+
+    def set_close_on_finish(self) -> None:
+        """Close the connection, but not because a 304 has no Content-Length.
+
+        Its end is known without one (RFC 9112, 6.3).
+        """
+        asked_to = (
+            self.version == "1.0" or self.request.headers.get("CONNECTION", "").lower() == "close"
+        )
+        if self.has_body or asked_to:
+            super().set_close_on_finish()
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection to a client, which gets one request at a time."""
 
     parser_class = _Parser
+    task_class = _Task
     request: Any  # one that has come in part
     requests: list[Any]  # those that have come whole, the one that is being answered first
 

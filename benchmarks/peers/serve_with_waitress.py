@@ -1,13 +1,14 @@
-"""Serve a peer with waitress and the settings of todo_wsgi: serve_with_waitress.py PORT NAME."""
+"""Serve a peer with waitress: serve_with_waitress.py PORT NAME, settings in WAITRESS (JSON)."""
 
 import importlib
+import json
 import logging
+import os
 import sys
 
 import waitress
 
-from todo_wsgi.server import SETTINGS
-
 port, name = sys.argv[1:]
+settings = json.loads(os.environ["WAITRESS"])
 logging.getLogger("waitress").setLevel(logging.ERROR)  # as serve.py does
-waitress.serve(importlib.import_module(name).app, host="127.0.0.1", port=int(port), **SETTINGS)
+waitress.serve(importlib.import_module(name).app, host="127.0.0.1", port=int(port), **settings)

@@ -7,23 +7,7 @@ commits, and renders the page.
 import os
 import sqlite3
 
-from flask import Flask, render_template_string, request
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Todos</title></head>
-<body>
-<h1>Todos</h1>
-<form method="post">
-<label>New todo <input name="text"></label>
-<button>Add todo</button>
-</form>
-<ul>
-{% for todo in todos %}<li>{{ todo["text"] }} ({{ todo["created_at"] }})</li>
-{% endfor %}</ul>
-</body>
-</html>
-"""
+from flask import Flask, render_template, request
 
 app = Flask(__name__)
 
@@ -37,4 +21,4 @@ def index() -> str:
         connection.commit()
     todos = connection.execute("SELECT * FROM todos ORDER BY id DESC").fetchall()
     connection.close()
-    return render_template_string(PAGE, todos=todos)
+    return render_template("todos.html", todos=todos)
