@@ -173,6 +173,25 @@ def test_no_more_than_a_few_pages_are_kept() -> None:
     assert made[cache.MAX_PAGES :] == [-1, 0]
 
 
+def test_threads_that_want_the_same_page_at_once_wait_for_the_one_that_makes_it() -> None:
+    kept = Cache()
+    all_want_it = threading.Barrier(4)
+    made = []
+
+    def make() -> str:
+        made.append(threading.current_thread())
+        time.sleep(0.05)  # the others come meanwhile
+        return "page"
+
+    def get(_: int) -> str:
+        all_want_it.wait()
+        return kept.get("version", "key", make)
+
+    with ThreadPoolExecutor(4) as executor:
+        assert list(executor.map(get, range(4))) == ["page"] * 4
+    assert len(made) == 1
+
+
 @POSIX_ONLY
 def test_the_wal_index_is_opened_once_and_closed_with_the_last_that_needs_it(
     database: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary, finalize
 
 MAX_PAGES = 10  # that are kept at once; a page of 100 todos has some 100 kB
@@ -24,16 +24,11 @@ MAX_PAGES = 10  # that are kept at once; a page of 100 todos has some 100 kB
 T = TypeVar("T")
 
 
-class _Kept(NamedTuple):
-    version: object
-    pages: dict[Hashable, Any]
-
-
 class Cache:
     """Pages that were made from one version of the database."""
 
     def __init__(self) -> None:
-        self._kept = _Kept(None, {})
+        self._kept = _Kept(None)
 
     def get(self, version: object, key: Hashable, make: Callable[[], T]) -> T:
         """Return the page that is kept under `version` and `key`, or else make it.
@@ -44,14 +39,24 @@ class Cache:
         """
         kept = self._kept
         if kept.version != version:
-            kept = self._kept = _Kept(version, {})
+            kept = self._kept = _Kept(version)
         page: T | None = kept.pages.get(key)
         if page is None:
-            page = make()
-            if len(kept.pages) >= MAX_PAGES:
-                kept.pages.clear()
-            kept.pages[key] = page
+            with kept.making:  # one thread makes it, the others wait
+                page = kept.pages.get(key) or make()
+                if len(kept.pages) >= MAX_PAGES:
+                    kept.pages.clear()
+                kept.pages[key] = page
         return page
+
+
+class _Kept:
+    """The pages of one version; when the next version comes, nobody needs them any more."""
+
+    def __init__(self, version: object) -> None:
+        self.version = version
+        self.pages: dict[Hashable, Any] = {}
+        self.making = threading.Lock()
 
 
 class DataVersion:

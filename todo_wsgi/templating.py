@@ -40,8 +40,9 @@ class Template:
 
         A placeholder without a value is a KeyError.
         """
+        escaped = {name: _escape(value) for name, value in values.items()}
         pieces = self._pieces.copy()
-        pieces[1::2] = [_escape(values[name]) for name in pieces[1::2]]
+        pieces[1::2] = [escaped[name] for name in pieces[1::2]]
         return SafeHTML("".join(pieces))
 
 
