@@ -124,7 +124,7 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         connection = _connect(self.path, "rw")
         try:
-            connection.execute("SELECT 1 FROM todos").fetchone()  # opens all of its files
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens all its files
             self._check_file()  # again: another file may have been there for a moment
         except Exception:
             connection.close()

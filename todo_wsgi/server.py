@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import waitress
@@ -78,8 +79,9 @@ def serve(
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    if until:
+    if until:  # this is one of several processes
         threading.Thread(target=lambda: stop(until()), daemon=True).start()
+        server.handle_accept = partial(_accept_after_others, server, server.handle_accept)
     started()
     # This is waitress's server.run(), except that a signal ends it between two events. There it
     # ends in the midst of one, and drops the requests that wait for a thread.
@@ -93,6 +95,17 @@ def serve(
         channel.handle_close()
     wasyncore.close_all(connections)
     app.close()
+
+
+def _accept_after_others(server: Any, accept: Callable[[], None]) -> None:
+    """Take a new connection; if this process has some already, let others be first for a moment.
+
+    Of connections that come together, the process that wakes first would take them all, and keep
+    them for as long as the clients do.
+    """
+    if server.active_channels:
+        time.sleep(0.0001)
+    accept()
 
 
 def _finish_requests(server: Any, connections: dict[int, Any], listener: socket.socket) -> None:
