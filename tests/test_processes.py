@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -59,6 +59,11 @@ def send(server: Server, request: bytes) -> bytes:
         return exchange(connection, request)
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
+
+
 def wait_until_refused(server: Server) -> None:
     """Wait until nobody listens any more."""
     with suppress(ConnectionError):
@@ -76,8 +81,8 @@ def test_one_of_two_is_killed_under_load(two: Server) -> None:
         while not is_over:
             number += 1
             with suppress(ConnectionError, IndexError):  # the process that it came to was killed
-                if status_of(send(two, post(f"text={name}-{number}".encode()))) == 303:
-                    confirmed.add(f"{name}-{number}")
+                assert status_of(send(two, post(f"text={name}-{number}".encode()))) == 303
+                confirmed.add(f"{name}-{number}")
         return confirmed
 
     first = workers(two)
@@ -86,12 +91,10 @@ def test_one_of_two_is_killed_under_load(two: Server) -> None:
         loads = [executor.submit(add_todos, name) for name in "abcd"]
         victim = min(first)
         os.kill(victim, signal.SIGKILL)
-        while victim in workers(two):
-            time.sleep(0.01)
+        wait_until(lambda: victim not in workers(two))
         for _ in range(20):  # the other one answers
             assert status_of(send(two, get())) == 200
-        while len(workers(two)) < 2:
-            time.sleep(0.01)
+        wait_until(lambda: len(workers(two)) == 2)
         for _ in range(20):
             assert status_of(send(two, get())) == 200
         is_over = True
@@ -144,8 +147,7 @@ def test_one_that_cannot_be_replaced_is_tried_again(two: Server) -> None:
     while "Another one cannot be started: [Errno 24]" not in two.output:
         assert status_of(send(two, get())) == 200
     resource.prlimit(two.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
-    while len(workers(two)) < 2:
-        time.sleep(0.01)
+    wait_until(lambda: len(workers(two)) == 2)
     assert two.stop() == 0
 
 

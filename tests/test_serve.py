@@ -31,6 +31,7 @@ from servers import (
 
 import serve
 from todo_wsgi import create_app
+from todo_wsgi import server as waitress_server
 from todo_wsgi.models import PAGE_SIZE
 from todo_wsgi.server import SETTINGS
 
@@ -93,6 +94,28 @@ def test_requests_in_hand_are_finished_before_it_stops(tmp_path: Path) -> None:
             assert b"\r\nConnection: close\r\n" in answer
         assert server.wait() == 0
     assert read_texts(tmp_path / "todos.db") == ["in hand"] * 8
+
+
+@pytest.fixture
+def signal_handlers() -> Iterator[None]:
+    """Restore them after a test in which a server runs in this process."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    handlers = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signal_handlers")
+def test_two_signals_at_once_are_as_good_as_one(tmp_path: Path) -> None:
+    def signal_twice() -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+
+    app = create_app(tmp_path / "todos.db")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        waitress_server.serve(app, listener, trusted_proxy=None, started=signal_twice)
+    assert not app.database.close.alive
 
 
 @POSIX_ONLY
