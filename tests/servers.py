@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -150,6 +151,12 @@ def receive_until(connection: socket.socket, end: bytes) -> bytes:
 def status_of(answer: bytes) -> int:
     """The status of an answer's bytes."""
     return int(answer.split()[1])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread or process does."""
+    while not condition():
+        time.sleep(0.001)
 
 
 def need(program: str, *, or_run: str = "") -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import sqlite3
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import in_process, run_sql
-from servers import POSIX_ONLY
+from servers import POSIX_ONLY, wait_until
 from werkzeug.test import Client, TestResponse
 
 from todo_wsgi import Application, create_app, db, models
@@ -474,8 +473,7 @@ def test_503_if_the_file_goes_while_a_change_waits(
     ):
         other.execute("BEGIN IMMEDIATE")
         answer = executor.submit(client.post, "/", data={"text": "lost?"})
-        while not app.database._commits._waiting:
-            time.sleep(0.001)
+        wait_until(lambda: bool(app.database._commits._waiting))
         database.rename(moved)
         other.execute("ROLLBACK")
         assert_is_unavailable(answer.result())

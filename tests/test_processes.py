@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from servers import (
     running,
     serve_command,
     status_of,
+    wait_until,
 )
 
 import serve
@@ -57,11 +57,6 @@ def send(server: Server, request: bytes) -> bytes:
     """Send a request on a connection of its own, which either process may get."""
     with server.connect() as connection:
         return exchange(connection, request)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
 
 
 def wait_until_refused(server: Server) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from conftest import fill, read_texts, run_sql
-from servers import POSIX_ONLY, need
+from servers import POSIX_ONLY, need, wait_until
 from werkzeug.test import Client
 
 from todo_wsgi import Application, cache, create_app, db, models, pages, schema
@@ -240,8 +240,7 @@ def write_together(database: Path, app: Application, changes: list[Change]) -> l
     ):
         other.execute("BEGIN IMMEDIATE")
         futures = [executor.submit(app.database.write, change) for change in changes]
-        while len(app.database._commits._waiting) < len(changes):
-            time.sleep(0.001)
+        wait_until(lambda: len(app.database._commits._waiting) == len(changes))
         other.execute("ROLLBACK")
     return futures
 
