@@ -38,6 +38,7 @@ pytestmark = POSIX_ONLY
 def two(tmp_path: Path) -> Iterator[Server]:
     """A server of two processes."""
     with running(serve_command("--port", "0", "--processes", "2"), tmp_path) as server:
+        wait_until(lambda: len(workers(server)) == 2)
         yield server
 
 
