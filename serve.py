@@ -13,6 +13,7 @@ import re
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +23,7 @@ from todo_wsgi.schema import DatabaseUnusable
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from wsgiref.types import WSGIApplication
 
 
 class CannotServe(Exception):
@@ -84,7 +86,18 @@ def parse_settings(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=os.environ.get("WEB_CONCURRENCY") or "1",
         help="processes that answer, best one for each core (WEB_CONCURRENCY; default 1)",
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--xray",
+        metavar="PORT",
+        nargs="?",
+        type=port_number,
+        const=8081,
+        help="show what happens to each request, on a second port of this machine (default 8081)",
+    )
+    settings = parser.parse_args(arguments)
+    if settings.xray is not None and settings.processes > 1:
+        parser.error("--xray watches one process: leave out --processes and WEB_CONCURRENCY")
+    return settings
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -104,7 +117,7 @@ def port_number(text: str) -> int:
     """Return the port that `text` names; argparse makes a message of the error."""
     if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a port: set --port or PORT to a number from 0 to 65535"
+            f"{text!r} is not a port: set --port, PORT or --xray to a number from 0 to 65535"
         )
     return int(text)
 
@@ -136,9 +149,19 @@ def serve(settings: argparse.Namespace) -> None:
         raise CannotServe(
             f"{error.name} is not installed. Run: {sys.executable} -m pip install {error.name}"
         ) from error
-    with listen(settings.host, settings.port) as listener:
-        app = create_app(settings.db)
+    with (
+        listen(settings.host, settings.port) as listener,
+        closing(create_app(settings.db)) as app,
+        ExitStack() as stack,
+    ):
+        served: WSGIApplication = app
         message = f"Serving {app.database.path} on {address_of(listener)} (Ctrl-C stops)"
+        if settings.xray is not None:
+            from todo_wsgi.xray.viewer import viewing
+
+            second = stack.enter_context(listen("127.0.0.1", settings.xray))
+            served, address = stack.enter_context(viewing(app, second, address_of(listener)))
+            message += f"\nX-ray of each request on {address}"
         # The path may have characters that this terminal does not know.
         encoding = sys.stdout.encoding
         message = message.encode(encoding, "backslashreplace").decode(encoding)
@@ -147,7 +170,7 @@ def serve(settings: argparse.Namespace) -> None:
             print(message, flush=True)
 
         if settings.processes == 1:
-            server.serve(app, listener, trusted_proxy=settings.trusted_proxy, started=started)
+            server.serve(served, listener, trusted_proxy=settings.trusted_proxy, started=started)
         else:
             from todo_wsgi.processes import supervise
 
@@ -170,7 +193,8 @@ def work(
         app = Application(Database(path, mode="rw"))
     except DatabaseUnusable as error:
         sys.exit(one_line(error))
-    server.serve(app, listener, trusted_proxy=trusted_proxy, until=lambda: wait([stop]))
+    with closing(app):
+        server.serve(app, listener, trusted_proxy=trusted_proxy, until=lambda: wait([stop]))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """Serve the page with an installed wheel: `check_wheel.py PATH_OF_WAITRESS_SERVE`."""
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,4 +13,6 @@ with tempfile.TemporaryDirectory() as empty:
     with running(command, Path(empty)) as server:
         assert_works(server)
     assert [file.name for file in Path(empty).glob("*.db")] == ["todos.db"]
+    xray = [Path(sys.argv[1]).with_name("python"), "-m", "todo_wsgi.xray", "POST", "/", "text=milk"]
+    assert "INSERT INTO todos" in subprocess.check_output(xray, cwd=empty, text=True)
 print("The page is served, a todo is added, and todos.db is in the folder.")

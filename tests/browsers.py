@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
+from typing import Any, Literal
 
-from playwright.sync_api import Browser, sync_playwright
-from servers import need
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+from servers import Server, need
+
+WIDE, NARROW = 1280, 320  # CSS pixels
+Scheme = Literal["light", "dark"]
+SCHEMES: list[Scheme] = ["light", "dark"]
 
 INSTALL = "playwright install chromium"
 
@@ -21,3 +28,40 @@ def running_browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path)
         yield browser
         browser.close()
+
+
+@contextmanager
+def new_page(browser: Browser, site: Server, *, width: int, **settings: Any) -> Iterator[Page]:
+    """Open a window, in which nothing may go wrong unseen."""
+    with browser.new_context(
+        base_url=f"http://127.0.0.1:{site.port}",
+        viewport={"width": width, "height": 800},
+        **{"java_script_enabled": False, "reduced_motion": "reduce", **settings},
+    ) as context:
+        context.set_default_timeout(15_000)
+        page = context.new_page()
+        console: list[str] = []
+        page.on("console", lambda message: console.append(message.text))
+        yield page
+    # The browser writes an error for each page that is not found, and so on; those are meant.
+    assert [text for text in console if "the server responded with a status of 4" not in text] == []
+
+
+def assert_is_accessible(page: Page) -> None:
+    """axe finds nothing, all fits, and what is clicked is 44 px high and wide, in all looks.
+
+    axe-core is JavaScript, and does its work in the page.
+    """
+    for scheme, width in product(SCHEMES, (WIDE, NARROW)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 800})
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        targets = "button, input:not([type=hidden]), textarea, select, nav a, footer a, .tools a"
+        sides = """
+            targets => [...document.querySelectorAll(targets)]
+                .map(element => element.getBoundingClientRect())
+                .flatMap(box => [box.width, box.height])
+        """
+        assert min(page.evaluate(sides, targets), default=44) >= 44

@@ -11,14 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from wsgiref.types import WSGIApplication
 from wsgiref.validate import validator
 
 import html_checks
 import pytest
+from browsers import running_browser
+from playwright.sync_api import Browser
 from servers import Server, running, serve_command
 from werkzeug.test import Client, TestResponse
 
 from todo_wsgi import Application, create_app
+from todo_wsgi.xray import XRay
 
 # The settings of who runs the tests are not those of the servers that they start.
 for name in ("HOST", "PORT", "TODO_DB", "TRUSTED_PROXY", "WEB_CONCURRENCY"):
@@ -26,11 +30,28 @@ for name in ("HOST", "PORT", "TODO_DB", "TRUSTED_PROXY", "WEB_CONCURRENCY"):
 
 
 class InProcessClient(Client):
-    """A client that reads each answer to its end, as servers do, and looks at what all promise."""
+    """A client that reads each answer to its end, as servers do, and looks at what all promise.
+
+    What changes nothing, it asks for again under the x-ray, and expects the same bytes.
+    """
+
+    asks_twice = True  # a test that counts what happens sets it to False
+
+    def __init__(self, app: WSGIApplication) -> None:
+        super().__init__(validator(app))
+        self._app = app
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
         answer = super().open(*args, buffered=True, **kwargs)
         assert_keeps_the_promises_of_all(answer)
+        changes_nothing = answer.request.method in ("GET", "HEAD") or answer.status_code >= 400
+        if changes_nothing and self.asks_twice:
+            with closing(XRay(self._app)) as xray:
+                again = Client(validator(xray)).open(*args, buffered=True, **kwargs)
+            assert (again.status, [*again.headers]) == (answer.status, [*answer.headers])
+            assert again.data == answer.data
+            [trace] = xray.traces.last()
+            assert not trace.remarks
         return answer
 
 
@@ -67,7 +88,7 @@ def shown(client: Client, path: str = "/") -> list[str]:
 
 def in_process(app: Application) -> Client:
     """A client for `app`; wsgiref.validate watches both sides of every request."""
-    return InProcessClient(validator(app))
+    return InProcessClient(app)
 
 
 @pytest.fixture
@@ -110,6 +131,12 @@ def fill(database: Path, count: int, text: str = "'todo ' || i") -> None:
 def read_texts(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         return [text for (text,) in connection.execute("SELECT text FROM todos ORDER BY id")]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

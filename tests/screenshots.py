@@ -25,10 +25,10 @@ PHONE = ViewportSize(width=360, height=640)
 
 
 def main(folder: Path) -> None:
-    """Write list.png, dark.png and phone.png into the folder."""
+    """Write list.png, dark.png, phone.png and xray.png into the folder."""
     with (
         tempfile.TemporaryDirectory() as empty,
-        running(serve_command("--port", "0"), Path(empty)) as server,
+        running(serve_command("--port", "0", "--xray", "0"), Path(empty)) as server,
         running_browser() as browser,
     ):
         with closing(sqlite3.connect(Path(empty) / "todos.db")) as connection, connection:
@@ -42,6 +42,7 @@ def main(folder: Path) -> None:
         take(browser, server, folder / "list.png", DESK)
         take(browser, server, folder / "phone.png", PHONE)
         take(browser, server, folder / "dark.png", DESK, click="Delete Call grandmother")
+        take_xray(browser, server, folder / "xray.png")
 
 
 def take(
@@ -59,6 +60,20 @@ def take(
             page.get_by_role("button", name=click).click()
     page.screenshot(path=file)
     page.close()
+
+
+def take_xray(browser: Browser, server: Server, file: Path) -> None:
+    """Take a picture of the x-ray of a POST."""
+    size = ViewportSize(width=1000, height=780)
+    with browser.new_page(viewport=size, reduced_motion="reduce") as page:
+        for _ in range(2):  # for the first one, a connection to the database is opened
+            page.goto(f"http://127.0.0.1:{server.port}/")
+            page.get_by_label("New todo").fill("Bake a cake & eat it")
+            with page.expect_navigation():
+                page.get_by_role("button", name="Add todo").click()
+        page.goto(f"{server.xray_address}?pause=1")
+        page.get_by_role("row").filter(has_text="POST").first.get_by_role("link").click()
+        page.screenshot(path=file)
 
 
 main(Path(sys.argv[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import queue
 import re
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import html_checks
 import pytest
@@ -76,6 +78,20 @@ class Server:
         if b"Content-Type: text/html" in head and body:
             html_checks.assert_is_correct(body.decode())
         return answer
+
+    @property
+    def xray_address(self) -> str:
+        """The address of the x-ray, with its key."""
+        wait_until(lambda: "X-ray" in self.output)
+        _, address = re.findall(r"http://\S+", self.output)
+        return str(address)
+
+    def xray(self, path: str = "") -> str:
+        """A page of the x-ray, as text in one line."""
+        with urlopen(self.xray_address + path, timeout=TIMEOUT) as answer:
+            page: str = answer.read().decode()
+        html_checks.assert_is_correct(page)
+        return " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""
@@ -173,3 +189,41 @@ def need(program: str, *, or_run: str = "") -> str:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def read_readme(pattern: str) -> str:
+    """The part of the README that matches: what it tells people to run is what is tested."""
+    match = re.search(pattern, (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert match
+    return match[0]
+
+
+NGINX = """
+daemon on; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/a; uwsgi_temp_path {folder}/b; scgi_temp_path {folder}/c;
+    {server}
+}}
+"""
+
+
+@contextmanager
+def nginx_before(server: Server, folder: Path, *, without: str = "") -> Iterator[int]:
+    """Run nginx with the README's configuration, without the line `without`; gives its port."""
+    program = need("nginx")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    block = read_readme(r"server \{\n.*?\n\}\n").replace(without, "")
+    block = block.replace("listen 80;", f"listen 127.0.0.1:{port};")
+    block = block.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, server=block))
+    nginx = [program, "-c", str(config), "-p", str(folder), "-e", str(folder / "error.log")]
+    subprocess.run(nginx, check=True)  # it returns when it listens
+    try:
+        yield port
+    finally:
+        subprocess.run([*nginx, "-s", "quit"], check=True)

@@ -12,28 +12,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import html_checks
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browsers import running_browser
+from browsers import NARROW, WIDE, assert_is_accessible, new_page
 from conftest import fill, run_sql
 from playwright.sync_api import Browser, Locator, Page, expect
 from servers import ROOT, Server, running, serve_command
 
-WIDE, NARROW = 1280, 320  # CSS pixels
-Scheme = Literal["light", "dark"]
-SCHEMES: list[Scheme] = ["light", "dark"]
 Role = Literal["button", "link", "textbox"]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -126,23 +115,6 @@ def person(window: Person, site: Server) -> Person:
     run_sql(site.database, "DELETE FROM todos; DELETE FROM sqlite_sequence")
     window.open("/")
     return window
-
-
-@contextmanager
-def new_page(browser: Browser, site: Server, *, width: int, **settings: Any) -> Iterator[Page]:
-    """Open a window, in which nothing may go wrong unseen."""
-    with browser.new_context(
-        base_url=f"http://127.0.0.1:{site.port}",
-        viewport={"width": width, "height": 800},
-        **{"java_script_enabled": False, "reduced_motion": "reduce", **settings},
-    ) as context:
-        context.set_default_timeout(15_000)
-        page = context.new_page()
-        console: list[str] = []
-        page.on("console", lambda message: console.append(message.text))
-        yield page
-    # The browser writes an error for each page that is not found, and so on; those are meant.
-    assert [text for text in console if "the server responded with a status of 4" not in text] == []
 
 
 def test_adding_one_todo_after_another(person: Person) -> None:
@@ -430,19 +402,7 @@ def test_a_page_is_accessible_and_nothing_is_cut_off(
         person = Person(page, site, has_mouse=True)
         person.open("/")
         see(person)
-        for scheme, width in product(SCHEMES, (WIDE, NARROW)):
-            page.emulate_media(color_scheme=scheme)
-            page.set_viewport_size({"width": width, "height": 800})
-            found = Axe().run(page)
-            assert found.violations_count == 0, found.generate_report()
-            assert page.evaluate("document.documentElement.scrollWidth") == width
-            targets = "button, input:not([type=hidden]), textarea, nav a, footer a, .tools a"
-            sides = """
-                targets => [...document.querySelectorAll(targets)]
-                    .map(element => element.getBoundingClientRect())
-                    .flatMap(box => [box.width, box.height])
-            """
-            assert min(page.evaluate(sides, targets), default=44) >= 44
+        assert_is_accessible(page)
 
 
 def test_links_stand_in_a_row_and_todos_below_each_other(person: Person) -> None:
@@ -507,4 +467,4 @@ def test_the_readmes_pictures_are_made_by_a_script(tmp_path: Path) -> None:
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert f"docs/{picture.name}" in readme
         assert (ROOT / "docs" / picture.name).exists()
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4

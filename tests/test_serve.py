@@ -112,10 +112,12 @@ def test_two_signals_at_once_are_as_good_as_one(tmp_path: Path) -> None:
         for _ in range(2):
             signal.raise_signal(signal.SIGTERM)
 
-    app = create_app(tmp_path / "todos.db")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with (
+        closing(create_app(tmp_path / "todos.db")) as app,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
         waitress_server.serve(app, listener, trusted_proxy=None, started=signal_twice)
-    assert not app.database.close.alive
+        assert listener.fileno() == -1  # it is closed
 
 
 @POSIX_ONLY
@@ -332,7 +334,7 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("port", ["http", "-1", "65536", "8080.0", "٨", "9" * 5000, ""])
 def test_a_port_that_is_no_port(capsys: pytest.CaptureFixture[str], port: str) -> None:
     line = fails(capsys, "--port", port)
-    assert f"'{port}' is not a port: set --port or PORT to a number from 0 to 65535" in line
+    assert f"'{port}' is not a port: set --port, PORT or --xray to a number from 0 to 65535" in line
 
 
 @pytest.mark.parametrize("host", ["no such host", "256.0.0.1", "192.0.2.1", "a" * 70, "a..b", ""])

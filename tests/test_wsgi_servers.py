@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import read_texts
 from servers import (
     POSIX_ONLY,
-    ROOT,
     Server,
     exchange,
     get,
-    need,
+    nginx_before,
     post,
+    read_readme,
     running,
     serve_command,
     status_of,
@@ -114,13 +111,6 @@ def assert_works(server: Server) -> None:
     assert status_of(server.send(get("/healthz"))) == 200
 
 
-def read_readme(pattern: str) -> str:
-    """The part of the README that matches: what it tells people to run is what is tested."""
-    match = re.search(pattern, (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert match
-    return match[0]
-
-
 def test_the_readmes_line_for_production(tmp_path: Path) -> None:
     line = read_readme(r"waitress-serve --listen.*?todo_wsgi:app").replace("\\\n", " ")
     words = line.replace("127.0.0.1:8080", "127.0.0.1:0").split()
@@ -144,37 +134,6 @@ def test_the_readmes_line_has_the_limits_of_serve_py() -> None:
     assert flags.pop("no_log_socket_errors") == ""
     expected = {"ident": None, "asyncore_use_poll": True, "log_socket_errors": False, **flags}
     assert expected == SETTINGS
-
-
-NGINX = """
-daemon on; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/a; uwsgi_temp_path {folder}/b; scgi_temp_path {folder}/c;
-    {server}
-}}
-"""
-
-
-@contextmanager
-def nginx_before(server: Server, folder: Path, *, without: str = "") -> Iterator[int]:
-    """Run nginx with the README's configuration, without the line `without`; gives its port."""
-    program = need("nginx")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    block = read_readme(r"server \{\n.*?\n\}\n").replace(without, "")
-    block = block.replace("listen 80;", f"listen 127.0.0.1:{port};")
-    block = block.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
-    config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, server=block))
-    nginx = [program, "-c", str(config), "-p", str(folder), "-e", str(folder / "error.log")]
-    subprocess.run(nginx, check=True)  # it returns when it listens
-    try:
-        yield port
-    finally:
-        subprocess.run([*nginx, "-s", "quit"], check=True)
 
 
 def send(port: int, request: bytes) -> int:

@@ -24,6 +24,7 @@ Beside its way:
     resources.py    where templates/, static/ and init_db.sql are
     server.py       waitress, how it is set up and stopped; the hardest, so read it last
     processes.py    several such servers at one socket
+    xray/           shows what happens to each request; nothing else knows of it
 
 Storage (models.py, db.py) knows nothing of HTTP, and templating.py nothing of storage.
 """

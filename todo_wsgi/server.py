@@ -14,14 +14,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 import waitress
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import WSGITask
-
-from todo_wsgi.application import Application
 
 SETTINGS: dict[str, Any] = {
     # Those that change the list wait for the disk together: with more threads, more of them do.
@@ -46,14 +45,14 @@ GRACE = 5  # seconds that the requests in hand get to finish
 
 
 def serve(
-    app: Application,
+    app: WSGIApplication,
     listener: socket.socket,
     *,
     trusted_proxy: str | None,
     started: Callable[[], None] = lambda: None,
     until: Callable[[], object] | None = None,
 ) -> None:
-    """Answer what arrives at `listener` with `app`, until SIGTERM or Ctrl-C; then close both.
+    """Answer what arrives at `listener` with `app`, until SIGTERM or Ctrl-C; then close that.
 
     The requests that have come by then are answered first, except those that take longer than
     GRACE, because a client is slow or the database is locked. `trusted_proxy` is the address of a
@@ -94,7 +93,6 @@ def serve(
     for channel in list(server.active_channels.values()):
         channel.handle_close()
     wasyncore.close_all(connections)
-    app.close()
 
 
 def _accept_after_others(server: Any, accept: Callable[[], None]) -> None:
@@ -197,6 +195,15 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
 
 class _Task(WSGITask):  # type: ignore[misc]
     """The answer to one request, after which the connection stays open for the next."""
+
+    def get_environment(self) -> WSGIEnvironment:
+        """Return the environ, with text in it as PEP 3333 wants it.
+
+        Without the Server header, waitress has None for SERVER_SOFTWARE.
+        """
+        environ: WSGIEnvironment = super().get_environment()
+        environ["SERVER_SOFTWARE"] = "waitress"
+        return environ
 
     def set_close_on_finish(self) -> None:
         """Close the connection, but not because a 304 has no Content-Length.

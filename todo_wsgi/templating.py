@@ -29,9 +29,13 @@ class SafeHTML(str):
 
 
 class Template:
-    """HTML with placeholders: `$name`, in small letters. Any other dollar sign is text."""
+    """HTML with placeholders: `$name`, in small letters. Any other dollar sign is text.
 
-    def __init__(self, source: str) -> None:
+    `name` is the template's own, to tell it from others.
+    """
+
+    def __init__(self, source: str, name: str = "") -> None:
+        self.name = name
         # Text and names in turn: "<b>$text</b>" becomes ["<b>", "text", "</b>"].
         self._pieces = re.split(r"\$([a-z_]+)", source)
 
@@ -48,7 +52,7 @@ class Template:
 
 def load_template(name: str) -> Template:
     """Return the template in the file `name` of the folder `templates/`."""
-    return Template(read_resource(f"templates/{name}").decode())
+    return Template(read_resource(f"templates/{name}").decode(), name)
 
 
 def _escape(value: object) -> str:

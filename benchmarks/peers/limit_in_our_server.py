@@ -20,4 +20,4 @@ class Application:
 
 logging.getLogger("waitress").setLevel(logging.ERROR)  # as serve.py does
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
-    server.serve(Application(), listener, trusted_proxy=None)  # type: ignore[arg-type]
+    server.serve(Application(), listener, trusted_proxy=None)

@@ -1,0 +1,715 @@
+"""The x-ray: what it records, and what it must not do."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http import HTTPStatus
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from wsgiref.simple_server import demo_app
+from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.util import FileWrapper
+from wsgiref.validate import validator
+
+import pytest
+from conftest import fill, read_texts
+from servers import ROOT
+from test_xray_lessons import answering, client_environ
+from werkzeug.test import Client
+from xrays import Watched, watching
+
+from todo_wsgi import Application, create_app
+from todo_wsgi.models import Todo
+from todo_wsgi.templating import SafeHTML
+from todo_wsgi.xray import XRay, calls, middleware, sql, todo
+from todo_wsgi.xray.story import Table, Tree, tell
+from todo_wsgi.xray.trace import (
+    MAX_BODY,
+    MAX_EVENTS,
+    MAX_REQUESTS,
+    Call,
+    Trace,
+    is_application,
+    on,
+)
+from todo_wsgi.xray.values import describe
+
+
+@pytest.fixture
+def todos(app: Application) -> Iterator[Watched]:
+    """The todo list under the x-ray."""
+    with watching(app) as client:
+        yield client
+
+
+# What a request's page shows
+
+
+def test_the_bytes_are_rebuilt_where_the_server_does_not_show_them(todos: Watched) -> None:
+    todos.post("/", data={"text": "milk"})
+    told = todos.told(part=1)
+    assert "Rebuilt from the environ" in told
+    assert r"POST / HTTP/1.1\r\n" in told
+    assert "text=milk" in told
+
+
+def test_the_entries_that_are_read_are_marked_with_the_line_that_reads_them(todos: Watched) -> None:
+    todos.get("/")
+    read, not_read = (block for block in todos.story().parts[1].blocks if isinstance(block, Table))
+    [method] = [row for row in read.rows if row[0] == "REQUEST_METHOD"]
+    assert method[1:3] == ("'GET'", "the first line")
+    assert method[3] == (
+        f"todo_wsgi/request.py:{line_of('todo_wsgi/request.py', 'self.method: str')}",
+        'self.method: str = environ["REQUEST_METHOD"]',
+    )
+    assert "SERVER_NAME" in [row[0] for row in not_read.rows]
+
+
+def line_of(file: str, code: str) -> int:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if code in line)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "outcome", "rest"),
+    [
+        ("/", "POST", "POST / create_todo taken", "The 16 routes below it were not tried"),
+        ("/nope", "GET", "GET /nope", ""),
+        ("/todos/7/up", "GET", "/todos/{id}/up move_todo_up this path, but another method", ""),
+    ],
+)
+def test_the_routes_that_were_tried(
+    todos: Watched, path: str, method: str, outcome: str, rest: str
+) -> None:
+    todos.open(path, method=method, data={"text": "milk"} if method == "POST" else None)
+    told = todos.told(part=3)
+    assert outcome in told
+    assert rest in told
+    [table] = [block for block in todos.story().parts[2].blocks if isinstance(block, Table)]
+    assert len(table.rows) == (2 if rest else 18)
+
+
+def test_the_functions_are_a_tree_with_arguments_results_and_times(todos: Watched) -> None:
+    todos.post("/", data={"text": "milk"})
+    [tree] = [block for block in todos.story().parts[4].blocks if isinstance(block, Tree)]
+    [root] = tree.nodes
+    assert root.label.startswith("Application.__call__(environ={…}, start_response=")
+    respond = root.children[1]
+    assert respond.label == "Application.respond(request=<Request>)"
+    assert respond.result == "<Response>"
+    assert respond.source.code == "response = self.respond(Request(environ))"
+    told = todos.told(part=5)
+    assert "clean_text(text='milk') → 'milk'" in told
+    assert "library: urllib.parse.parse_qsl(qs='text=milk', keep_blank_values=True" in told
+    assert "SQL: INSERT INTO todos (text) VALUES (?) → 1 changed" in told
+
+
+def test_what_is_alike_is_counted(todos: Watched, database: Path) -> None:
+    fill(database, 100)
+    todos.get("/")
+    told = todos.told()
+    assert "_render_todo, 97 more times" in told
+    assert "templates/todo.html, filled 100 times" in told
+    assert todos.xray.traces.last()[0].events < MAX_EVENTS
+
+
+def test_a_page_that_is_kept_needs_no_sql(todos: Watched) -> None:
+    todos.get("/")
+    todos.get("/")
+    assert "No SQL was executed: the database was not asked." in todos.told(part=6)
+    assert "No template of this application was filled." in todos.told(part=7)
+
+
+def test_an_exception_is_shown_with_the_values_of_the_frame_that_it_left(todos: Watched) -> None:
+    todos.post("/", data={"text": "x" * 501})
+    told = todos.told(part=5)
+    assert "left with InvalidText('Shorten it to 500 characters: it has 501.')" in told
+    assert "was caught; the values in clean_text, which it left: text 'xxx" in told
+    assert 'raise InvalidText(f"Shorten it to' in told
+
+
+def test_an_exception_of_the_application_arrives_unchanged() -> None:
+    error = LookupError("lost")
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        return seek("in the cellar")
+
+    def seek(where: str) -> list[bytes]:
+        raise error
+
+    with watching(app) as client:
+        with pytest.raises(LookupError) as raised:
+            client.get("/")
+        assert raised.value is error
+        told = client.told(part=5)
+        assert "LookupError('lost') left the application" in told
+        assert "where 'in the cellar'" in told
+        assert "did not call start_response" in client.told(part=8)
+        assert "an exception" in [m.text for m in client.story().picture.messages]
+
+
+def test_sql_is_shown_with_parameters_rows_and_plan(todos: Watched) -> None:
+    todos.post("/", data={"text": "milk"})
+    told = todos.told(part=6)
+    assert "Parameters ('milk',)" in told
+    assert "Rows changed 1, and 2 by triggers" in told
+    assert "SQL COMMIT Author nobody wrote it" in told
+    assert "with connection: # COMMIT at the end" in told
+    todos.get("/?added=1")
+    told = todos.told(part=6)
+    assert "Rows read 1" in told
+    assert "Query plan SEARCH todos USING INDEX todos_all (place<?)" in told
+    assert "Fetch" in told
+
+
+def test_all_ways_to_execute_and_fetch_are_seen(tmp_path: Path) -> None:
+    def act(_: WSGIEnvironment) -> None:
+        with closing(sqlite3.connect(tmp_path / "words.db")) as connection:
+            connection.executescript("CREATE TABLE words (word TEXT); BEGIN; COMMIT")
+            connection.executescript("INSERT INTO words VALUES (1)")
+            connection.executemany("INSERT INTO words VALUES (?)", ((str(i),) for i in range(20)))
+            connection.commit()
+            connection.execute("BEGIN")
+            connection.execute("COMMIT")
+            for number in range(7):
+                connection.execute("SELECT word FROM words WHERE word = ?", (number,)).fetchone()
+            cursor = connection.cursor()
+            assert len(cursor.execute("SELECT * FROM words").fetchmany(5)) == 5
+            assert len(cursor.fetchall()) == 16
+            assert cursor.fetchone() is None
+            with pytest.raises(sqlite3.OperationalError):
+                cursor.execute("SELECT nowhere")
+            with pytest.raises(TypeError):
+                cursor.execute()  # type: ignore[call-arg]
+            plain = connection.cursor(sqlite3.Cursor)
+            plain.execute("SELECT 1")
+
+    with watching(answering("", act)) as client:
+        client.post("/")
+        told = client.told(part=6)
+    assert "CREATE TABLE words" in told
+    assert "Parameters ('4',) Times 20, added up here" in told
+    assert "('5',)" not in told
+    assert "Times 4, added up here" in told  # three are shown before
+    assert "SELECT * FROM words Rows read 21" in told
+    assert "Error OperationalError('no such column: nowhere')" in told
+    assert "SELECT 1" not in told
+
+
+def test_much_sql_is_counted_and_cut() -> None:
+    def query(connection: sqlite3.Connection, number: int) -> None:
+        connection.execute(f"SELECT {number}")
+
+    def act(_: WSGIEnvironment) -> None:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            for number in range(MAX_EVENTS + 100):
+                query(connection, number)
+
+    with watching(answering("", act)) as client:
+        client.get("/")
+        trace = client.xray.traces.last()[0]
+        assert trace.events == MAX_EVENTS + 100 + 6  # the calls of 6 functions
+        assert len(trace.statements) == MAX_EVENTS - 6
+        assert client.story().picture.messages[-3].text == f"{MAX_EVENTS - 26} more statements"
+
+
+def test_a_factory_of_the_applications_own_is_left_alone() -> None:
+    class Own(sqlite3.Connection):
+        pass
+
+    def act(_: WSGIEnvironment) -> None:
+        for connection in (
+            sqlite3.connect(":memory:", factory=Own),
+            sqlite3.connect(":memory:", 5.0, 0, None, True, Own),
+        ):
+            assert type(connection) is Own
+            connection.close()
+
+    with watching(answering("", act)) as client:
+        assert client.get("/").status_code == 200
+
+
+def test_a_watched_connection_closes_when_nobody_holds_it(tmp_path: Path) -> None:
+    with watching(answering("")):
+        connection = sqlite3.connect(tmp_path / "words.db")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE words (word TEXT)")
+        assert isinstance(connection, sql.Connection)
+        connection.close()
+        callback = connection.execute
+        del connection
+        with pytest.raises(sqlite3.ProgrammingError):
+            callback("SELECT 1")
+
+
+def test_a_template_is_shown_with_its_holes_before_and_after(todos: Watched) -> None:
+    todos.post("/", data={"text": ""})
+    told = todos.told(part=7)
+    assert "templates/list.html" in told
+    assert "$text '' $heading 'Todos' Todos $listing HTML already, which goes in as it is" in told
+    assert "content = _LIST.render(" in told
+
+
+def test_a_file_and_a_304_are_shown_for_what_they_are(todos: Watched) -> None:
+    page = todos.get("/")
+    todos.get("/", headers={"If-None-Match": page.headers["ETag"]})
+    assert "304: the browser has this already" in todos.told(part=9)
+    assert todos.story().summary.kind == "the browser has it"
+    style = page.text.partition('rel="stylesheet" href="')[2].partition('"')[0]
+    todos.get(style)
+    assert todos.story().summary.kind == "style sheet"
+    assert "No page, but a part of one (text/css)" in todos.told(part=9)
+    icon = page.text.partition('rel="icon" href="')[2].partition('"')[0]
+    todos.get(icon)
+    assert todos.story().summary.kind == "icon or image"
+    todos.get("/todos.txt")
+    assert "The browser got text/plain, and shows or saves it" in todos.told(part=9)
+
+
+def test_a_packed_page_is_shown_unpacked(todos: Watched) -> None:
+    todos.get("/", headers={"Accept-Encoding": "gzip"})
+    assert "<!doctype html>" in todos.told(part=8)
+
+
+def test_a_body_that_is_no_form_and_one_that_is_no_text() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "image/png")])
+        return [environ["wsgi.input"].read(4) + b"\xff"]
+
+    with watching(app) as client:
+        client.post("/", data=b"\x00abc", content_type="application/octet-stream")
+        assert "The body is no form: its type is application/octet-stream" in client.told(part=4)
+        assert r"b'\x00abc\xff'" in client.told(part=8)
+        client.post("/?a=%ff&b", data=b"\x00abc")
+        assert "The body is no form: its type is not given" in client.told(part=4)
+        assert "a=%ff b'\\xff' a no UTF-8" in client.told(part=4)
+        assert "@body.bin" in client.told()
+
+
+# What it must not do
+
+
+def test_when_it_is_off_it_is_not_imported_and_nothing_is_patched(tmp_path: Path) -> None:
+    code = """
+import sqlite3, sys, threading, urllib.request, _sqlite3
+import serve
+from todo_wsgi import create_app, server
+from waitress.parser import HTTPRequestParser
+from waitress.task import Task
+app = create_app("todos.db")
+app({"REQUEST_METHOD": "GET", "wsgi.input": None}, lambda *args: None)
+app.close()
+assert not [name for name in sys.modules if "xray" in name]
+assert sqlite3.connect is _sqlite3.connect
+assert HTTPRequestParser.received.__module__ == "waitress.parser"
+assert Task.build_response_header.__module__ == "waitress.task"
+assert sys.getprofile() is None
+"""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, check=True)
+
+
+def test_after_it_was_on_all_is_as_before(app: Application) -> None:
+    connect = sqlite3.connect
+    with watching(app) as client, watching(app):  # the second one has nothing to do
+        client.get("/")
+        assert sqlite3.connect is not connect
+        assert "write" in vars(app.database)
+    assert sqlite3.connect is connect
+    assert "write" not in vars(app.database)
+    assert sys.getprofile() is None
+
+
+def test_no_line_of_the_application_knows_of_it() -> None:
+    for file in sorted((ROOT / "todo_wsgi").glob("*.py")):
+        if file.name != "__init__.py":  # the map
+            assert "xray" not in file.read_text(encoding="utf-8").lower().replace("x-ray", "xray")
+
+
+def test_what_changes_the_list_is_answered_with_the_same_bytes(tmp_path: Path) -> None:
+    answers = []
+    for is_watched in (False, True):
+        folder = tmp_path / str(is_watched)
+        folder.mkdir()
+        with closing(create_app(folder / "todos.db")) as app:
+            xray = XRay(app) if is_watched else app
+            client = Client(validator(xray))
+            answers.append(
+                [
+                    (answer.status, [*answer.headers], answer.data)
+                    for path, form in [
+                        ("/", {"text": "milk"}),
+                        ("/", {"text": "bread"}),
+                        ("/todos/1", {"text": "honey"}),
+                        ("/todos/1/complete", {}),
+                        ("/todos/1/reopen", {}),
+                        ("/todos/1/up", {"past": "2"}),
+                        ("/undo", {"completed_at": "2020-01-01 00:00:00"}),
+                        ("/import", {"text": "x 2026-11-22 2026-11-20 tea"}),
+                    ]
+                    for answer in [client.post(path, data=form, buffered=True)]
+                ]
+            )
+            if isinstance(xray, XRay):
+                xray.close()
+        assert read_texts(folder / "todos.db") == ["honey", "bread", "tea"]
+    assert answers[0] == answers[1]
+    assert [answer[0] for answer in answers[0]] == ["303 See Other"] * 8
+
+
+class Pieces:
+    """A body that is made piece by piece, and says how many pieces it has, or not."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = pieces
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.pieces
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class SizedPieces(Pieces):
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+
+@pytest.mark.parametrize("kind", [Pieces, SizedPieces])
+def test_a_body_in_pieces_is_recorded_while_it_is_made(kind: type[Pieces]) -> None:
+    body = kind(b"mi", b"lk")
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        write(b"no ")
+        return body
+
+    with watching(app) as client:
+        sent: list[bytes] = []
+        answer: Any = client.xray(client_environ(), lambda *_: sent.append)
+        assert hasattr(answer, "__len__") == hasattr(body, "__len__")
+        assert not hasattr(answer, "__len__") or len(answer) == 2
+        assert [*answer] == [b"mi", b"lk"]
+        assert not client.xray.traces.last()  # it is not at its end
+        answer.close()
+        assert sent == [b"no "]
+        assert body.is_closed
+        assert f"a body of 7 bytes ({kind.__name__})" in client.told(part=8)
+        assert "Pieces.__iter__() → b'mi'" in client.told(part=5) or "__iter__" in client.told()
+
+
+def test_of_a_long_body_in_pieces_the_beginning_is_kept() -> None:
+    pieces = [b"x" * 6000] * 3
+    with watching(lambda _, start: start("200 OK", []) and Pieces(*pieces)) as client:
+        client.open("/", method="PURGE")  # which no RFC knows
+        assert len(client.xray.traces.last()[0].body) == MAX_BODY
+        assert "a body of 18,000 bytes" in client.told(part=8)
+
+
+def test_an_application_of_a_library_is_told_as_far_as_it_goes() -> None:
+    with watching(demo_app) as client:
+        client.get("/", headers={"Referer": "http://elsewhere.example/"})
+        told = client.told()
+    assert "library: wsgiref.simple_server.demo_app(environ={…}" in told
+    assert "Hello world!" in told
+
+
+def test_the_recorder_makes_the_same_of_events_that_come_later(
+    app: Application, todos: Watched
+) -> None:
+    """The events of one run, fed once more, where tools that watch the tests can see it."""
+    events: list[tuple[FrameType, str, Any]] = []
+    client = Client(app)
+    client.post("/", data={"text": ""})  # so that all is imported and opened
+    sys.setprofile(lambda *event: events.append(event))
+    try:
+        client.post("/", data={"text": ""})
+        client.get("/nothing")
+        count_globally()
+        spread(6)
+    finally:
+        sys.setprofile(None)
+    # As if the recording had been switched off in the midst of a function.
+    returns = (event for event in events if event[1] == "return")
+    events.remove(next(event for event in returns if event[0].f_code.co_name == "parse_qsl"))
+    todos.post("/", data={"text": ""})
+    for cached in (calls._kind_of, calls._globals_written, is_application):
+        cached.cache_clear()
+    trace = Trace()
+    recorder = calls.CallRecorder(trace, todo.watchers())
+    with on(trace):
+        recorder.handle(sys._getframe(), "return", None)  # it was called before
+        for event in events:
+            recorder.handle(*event)
+        try:
+            raise LookupError("handled now")
+        except LookupError:
+            recorder.handle(*next(event for event in events if event[1] == "call"))
+        recorder.add_failure(LookupError("raised nowhere"), left_application=True)
+        recorder.handle(None, "call", None)  # type: ignore[arg-type]
+    live = names(todos.xray.traces.last()[0].calls)["Application.__call__"]
+    again = names(trace.calls)["werkzeug.test.Client.post"]["Application.__call__"]
+    assert again["Application.respond"] == live["Application.respond"]
+    assert [filling.name for filling in trace.fillings].count("page.html") == 2
+    assert trace.routing
+    assert "this path" not in str(trace.routing.tried)  # all were tried for the last request
+    assert [*trace.written_globals] == ["counted"]
+    assert trace.events > MAX_EVENTS
+    assert [failure.error for failure in trace.failures] == ["LookupError('handled now')"]
+    assert "The x-ray itself failed at calls.py:" in trace.remarks[0]
+
+
+counted = 0
+
+
+def count_globally() -> None:
+    global counted
+    counted += 1
+
+
+def names(call: Call) -> dict[str, Any]:
+    return {child.name: names(child) for child in reversed(call.calls)}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "None"),
+        ({"a": [1, (2,), {3}]}, "{'a': [1, (2,), {3}]}"),
+        ([[[[1]]]], "[[[<list>]]]"),
+        ([*range(9)], "[0, 1, 2, 3, 4, … 9 in all]"),
+        (b"x" * 300, f"b'{'x' * 200}'…"),
+        ("x" * 300, f"'{'x' * 200}…'"),
+        (HTTPStatus.OK, "HTTPStatus.OK"),
+        (int, "int"),
+        (ValueError("a", 1), "ValueError('a', 1)"),
+        (line_of, "line_of"),
+        (Path(), "<PosixPath>" if os.name == "posix" else "<WindowsPath>"),
+        (Todo(1, "milk", False, 1), "Todo(id=1, text='milk', is_completed=False, place=1)"),
+        (SafeHTML("<b>"), "'<b>'"),
+    ],
+)
+def test_how_values_are_described(value: object, text: str) -> None:
+    assert describe(value) == text
+
+
+def test_to_describe_a_value_runs_nothing_of_the_application() -> None:
+    class Trap(str):
+        __repr__ = __str__ = __len__ = __iter__ = __getitem__ = __eq__ = __hash__ = None  # type: ignore[assignment]
+
+    assert describe([Trap("milk")]) == "['milk']"
+
+
+def test_a_file_is_left_to_the_server(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"milk")
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+        return FileWrapper(file.open("rb"))
+
+    with watching(app) as client:
+        answer: Any = client.xray(client_environ(), lambda *_: lambda _: None)
+        assert type(answer) is FileWrapper
+        answer.close()
+        assert "(FileWrapper)" in client.told(part=8)
+
+
+def test_the_environ_stays_the_same_dict_and_the_list_the_same_list() -> None:
+    body = [b"milk"]
+    seen: list[object] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        seen.append(environ)
+        assert type(environ) is dict
+        assert environ["wsgi.input"].readline(3) == b"ab\n"
+        assert environ["wsgi.input"].readlines(1) == [b"c\n"]
+        assert [*environ["wsgi.input"]] == [b"d"]
+        assert environ["wsgi.input"].closed is False
+        environ["mine"] = 1
+        start_response("200 OK", [("Content-Type", "text/plain")], exc_info=None)  # type: ignore[call-arg]
+        return body
+
+    environ = client_environ()
+    environ["wsgi.input"].write(b"ab\nc\nd")
+    environ["wsgi.input"].seek(0)
+    with watching(app) as client:
+        assert client.xray(environ, lambda *_, **__: lambda _: None) is body
+        assert seen[0] is environ
+        assert environ["mine"] == 1
+        assert "readlines(1) 2 bytes" in client.told(part=4)
+
+
+@pytest.mark.parametrize(
+    ("broken", "name"),
+    [
+        (middleware, "find_raw_request"),
+        (middleware, "place_of"),
+        (middleware, "_validate"),
+        (sql, "describe"),
+        (sql, "place_of"),
+        (calls, "describe"),
+        (calls, "_last_frame"),
+        (todo, "place_of"),
+    ],
+)
+def test_if_the_recorder_fails_the_application_does_not_notice(
+    app: Application, monkeypatch: pytest.MonkeyPatch, broken: object, name: str
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("the recorder is broken")
+
+    with watching(app) as client:
+        monkeypatch.setattr(broken, name, fail)
+        assert client.post("/", data={"text": "milk"}).status_code == 303
+        assert client.post("/", data={"text": ""}).status_code == 422
+        assert ">milk</span>" in client.get("/?added=1").text
+        traces = client.xray.traces.last()
+        assert len(traces) in (0, 3)
+        if traces:
+            assert "The x-ray itself failed at" in str([trace.remarks for trace in traces])
+
+
+def test_another_profiler_is_left_in_peace(todos: Watched) -> None:
+    events: list[str] = []
+    profile = lambda frame, *_: events.append(frame.f_code.co_name)  # noqa: E731
+    todos.get("/")  # from now on the page is kept
+    sys.setprofile(profile)
+    try:
+        todos.get("/")
+        assert sys.getprofile() is profile
+    finally:
+        sys.setprofile(None)
+    assert "show_todos" in events
+    told = todos.told(part=5)
+    assert "No function of the application was recorded." in told
+    assert "Another profiler is at work, so no functions are recorded." in told
+
+
+def test_it_keeps_50_requests_500_events_and_10_kb(todos: Watched) -> None:
+    def work(environ: WSGIEnvironment) -> None:
+        environ["wsgi.input"].read(20_000)
+        spread(6 if environ.get("CONTENT_LENGTH") else 0)
+        descend(500)
+        environ["wsgi.input"].read(1)
+
+    with watching(answering("y" * 20_000, work)) as client:
+        for _ in range(MAX_REQUESTS + 5):
+            client.get("/")
+        client.post("/", data=b"x" * 20_000)
+        traces = client.xray.traces.last()
+        assert [trace.number for trace in traces] == [*range(56, 6, -1)]
+        trace = traces[0]
+        assert (len(trace.body), trace.body_size) == (MAX_BODY, 20_000)
+        assert len(trace.read_body) == MAX_BODY
+        assert count(trace.calls) <= MAX_EVENTS < trace.events
+        assert "more steps were not recorded" in client.told(part=5)
+
+
+def spread(depth: int) -> None:
+    for _ in range(4 if depth else 0):
+        spread(depth - 1)
+
+
+def descend(depth: int) -> None:
+    if depth:
+        descend(depth - 1)
+
+
+def count(call: Call) -> int:
+    return len(call.children) + sum(count(child) for child in call.calls)
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    """Have the threads take turns all the time."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0001)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def post_redirect_get(path: Path) -> Any:
+    """A small application that stores a text and redirects, and then shows it."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        with closing(sqlite3.connect(path, timeout=20)) as connection, connection:
+            if environ["REQUEST_METHOD"] == "GET":
+                [stored] = connection.execute("SELECT text FROM todos WHERE id = 1").fetchone()
+                return answer(start_response, "200 OK", "X-Stored", stored)
+            text = read(environ).partition("=")[2]
+            connection.execute("UPDATE todos SET text = ? WHERE id = 1", (text,))
+            return answer(start_response, "303 See Other", "Location", f"/?saved={text}")
+
+    def read(environ: WSGIEnvironment) -> str:
+        return bytes(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))).decode()
+
+    def answer(start_response: StartResponse, status: str, name: str, value: str) -> list[bytes]:
+        start_response(status, [("Content-Type", "text/html"), (name, value)])
+        return [b""]
+
+    return app
+
+
+@pytest.mark.usefixtures("quick_switches")
+@pytest.mark.parametrize("is_todo_list", [True, False])
+def test_requests_of_several_threads_are_not_mixed(tmp_path: Path, is_todo_list: bool) -> None:
+    """Whatever is in a trace is of its own request, also if another thread made its change."""
+    database = tmp_path / "todos.db"
+    together: list[Trace] = []  # with others in one transaction
+
+    def click(number: int) -> None:
+        browser = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": str(number)}
+        address = f"/todos/{number - 1000}"
+        form = {"text": f"me{number}", "show": "completed"}  # of which there are none
+        for _ in range(50 if is_todo_list else 250):
+            answer = client.post(address, data=form, environ_overrides=browser)
+            post = find(client.xray, number)
+            client.get(answer.location, environ_overrides=browser)
+            get = find(client.xray, number)
+            assert (get.came_from, post.led_to) == (post.number, get.number)
+            typed = {number for number in range(1001, 1005) if f"me{number}" in described(post)}
+            keywords = [statement.keyword for statement in post.statements]
+            counts = [keywords.count(word) for word in ("BEGIN", "UPDATE", "COMMIT")]
+            assert (typed, counts) == ({number}, [1, 1, 1])
+            assert not post.remarks + get.remarks
+            together.extend([post] * any(statement.others > 0 for statement in post.statements))
+
+    with closing(create_app(database)) as app:
+        fill(database, 4)
+        with (
+            watching(app if is_todo_list else post_redirect_get(database)) as client,
+            ThreadPoolExecutor(4) as threads,
+        ):
+            assert len([*threads.map(click, range(1001, 1005))]) == 4
+    assert bool(together) == is_todo_list
+    told = [
+        block for trace in together for block in tell(trace, client.xray.traces).parts[5].blocks
+    ]
+    assert ("other requests, in one transaction" in str(told)) == is_todo_list
+    assert read_texts(database)[0] == "me1001" or not is_todo_list
+
+
+def find(xray: XRay, port: int) -> Trace:
+    """The last request from that port."""
+    return next(trace for trace in xray.traces.last() if trace.client[1] == str(port))
+
+
+def described(trace: Trace) -> str:
+    """All that is recorded of the functions and statements of a request that changes something."""
+
+    def texts(call: Call) -> Iterator[str]:
+        yield from (value for _, value in call.arguments)
+        for child in call.calls:
+            yield from texts(child)
+
+    parameters = (text for statement in trace.statements for text in statement.parameters)
+    return " ".join([*texts(trace.calls), *parameters])

@@ -1,0 +1,406 @@
+"""The web site of the x-ray: what it shows, and to whom."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.validate import validator
+
+import pytest
+from browsers import NARROW, WIDE, assert_is_accessible, new_page
+from conftest import assert_keeps_the_promises_of_all
+from playwright.sync_api import Browser, expect
+from servers import Server, get, need, post, running, serve_command, status_of
+from test_wsgi_servers import BIN
+from werkzeug.test import Client, TestResponse
+from xrays import Watched, watching
+
+from todo_wsgi import Application
+from todo_wsgi.xray import pages
+from todo_wsgi.xray.viewer import Viewer
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """serve.py with the x-ray."""
+    folder = tmp_path_factory.mktemp("site")
+    with running(serve_command("--port", "0", "--xray", "0"), folder) as server:
+        yield server
+    assert "Traceback" not in server.output
+
+
+@pytest.fixture
+def todos(app: Application) -> Iterator[Watched]:
+    with watching(app) as client:
+        yield client
+
+
+HOST = "127.0.0.1:8081"
+
+
+class Visitor(Client):
+    """Somebody who looks at the pages of the x-ray of an application."""
+
+    def __init__(self, watched: Watched) -> None:
+        self.viewer = Viewer(watched.xray.traces, 8081, "http://127.0.0.1:8080/")
+        self.base = self.viewer.address.removeprefix("http://127.0.0.1:8081")
+        super().__init__(validator(self.viewer))
+
+    def look(self, path: str = "", host: str = HOST, method: str = "GET") -> TestResponse:
+        """Open a page; all of them are correct HTML, protected, and without a script."""
+        path = path if path.startswith("/") else self.base + path
+        answer = self.open(path, method=method, headers={"Host": host}, buffered=True)
+        assert_keeps_the_promises_of_all(answer)
+        assert "<script" not in answer.text
+        assert "http-equiv" not in answer.text
+        return answer
+
+
+@pytest.fixture
+def visitor(todos: Watched) -> Visitor:
+    return Visitor(todos)
+
+
+def test_both_addresses_are_printed_and_each_request_is_a_page(site: Server) -> None:
+    assert re.fullmatch(
+        r"Serving \S+/todos.db on http://127\.0\.0\.1:\d+/ \(Ctrl-C stops\)\n"
+        r"X-ray of each request on http://127\.0\.0\.1:\d+/[\w-]{22}/\n",
+        site.output,
+    )
+    assert status_of(site.send(post(b"text=milk"))) == 303
+    [newest] = re.findall(r"(\d+) [\d:]+ POST / 303 See Other", site.xray())[:1]
+    page = site.xray(newest)
+    for number, title in enumerate(
+        [
+            "What the browser sent",
+            "What the server made of it",
+            "Which route",
+            "The form",
+            "The functions that ran",
+            "SQL",
+            "The template",
+            "What was sent back",
+            "What the browser does next",
+        ],
+        1,
+    ):
+        assert f"{number}. {title}" in page
+    head, _, body = post(b"text=milk").decode().partition("\r\n\r\n")
+    for line in head.split("\r\n"):
+        assert rf"{line}\r\n" in page
+    assert f"After the empty line, the body: 9 bytes. {body}" in page
+    assert "waitress/parser.py" in page
+    assert r"HTTP/1.1 303 See Other\r\n" in page
+    assert "Until the server sent" in page
+
+
+def test_a_body_in_pieces_is_shown_as_it_came_and_as_it_was_read(site: Server) -> None:
+    chunked = get("/", "Content-Type: application/x-www-form-urlencoded")
+    chunked = chunked.replace(b"GET", b"POST").replace(
+        b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ntext=\r\n4\r\nmilk\r\n0\r\n\r\n"
+    )
+    assert status_of(site.send(chunked)) == 303
+    page = site.xray(newest(site))
+    assert r"5\r\n text=\r\n 4\r\n milk\r\n 0\r\n" in page
+    assert "transfer-encoding dropped: the server has put the pieces of the body together" in page
+    assert "Content-Length added: 9, once all pieces of the body had come" in page
+    assert "text=milk b'milk' text 'milk'" in page
+
+
+def newest(site: Server) -> str:
+    """The number of the last request."""
+    found = re.search(r"Chain (\d+) ", site.xray("?pause=1"))
+    assert found
+    return found[1]
+
+
+def test_under_another_server_the_request_is_rebuilt(tmp_path: Path) -> None:
+    (tmp_path / "watched.py").write_text(
+        "import time\nfrom todo_wsgi import create_app\nfrom todo_wsgi.xray import XRay\n"
+        "from todo_wsgi.xray.story import tell\nxray = XRay(create_app('todos.db'))\n"
+        "def app(environ, start_response):\n"
+        "    body = xray(environ, start_response)\n"
+        "    part = tell(xray.traces.last()[0], xray.traces).parts[0]\n"
+        "    print(part.blocks[0].text, flush=True)\n"
+        "    return body\n"
+    )
+    command = [str(BIN / "gunicorn"), "--bind=127.0.0.1:0", "watched:app"]
+    with running(command, tmp_path) as server:
+        assert status_of(server.send(get())) == 200
+    assert "Rebuilt from the environ: this server does not show the bytes" in server.output
+
+
+def test_the_list_loads_itself_again_unless_it_is_paused(visitor: Visitor, todos: Watched) -> None:
+    assert "None yet" in visitor.look().text
+    todos.get("/")
+    assert visitor.look().headers["Refresh"] == "2"
+    assert "Refresh" not in visitor.look("?pause=1").headers
+    assert f'href="{visitor.base}?pause=1"' in visitor.look().text
+    assert f'href="{visitor.base}"' in visitor.look("?pause=1").text
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "status"),
+    [
+        ("", "127.0.0.1:8081", 200),
+        ("", "localhost:8081", 200),
+        ("", "LOCALHOST:8081", 200),
+        ("", "evil.example:8081", 403),
+        ("", "127.0.0.1", 403),
+        ("", "127.0.0.1:8080", 403),
+        ("", "", 403),
+        ("/xray.css", "127.0.0.1:8081", 200),
+        ("/xray.css", "evil.example:8081", 403),
+        ("/", "127.0.0.1:8081", 403),
+        ("/1", "127.0.0.1:8081", 403),
+        ("/wrong/1", "127.0.0.1:8081", 403),
+        ("/é/1", "127.0.0.1:8081", 403),
+        ("1", "127.0.0.1:8081", 200),
+        ("2", "127.0.0.1:8081", 404),
+        ("-1", "127.0.0.1:8081", 404),
+        ("nothing", "127.0.0.1:8081", 404),
+        ("compare?left=1&right=1", "127.0.0.1:8081", 200),
+        ("compare?left=1&right=2", "127.0.0.1:8081", 404),
+        ("compare?left=x", "127.0.0.1:8081", 404),
+    ],
+)
+def test_only_who_has_the_key_and_is_at_this_machine_sees_it(
+    visitor: Visitor, todos: Watched, path: str, host: str, status: int
+) -> None:
+    todos.post("/", data={"text": "milk"})
+    answer = visitor.look(path, host)
+    assert answer.status_code == status
+    assert ("milk" in answer.text) == (status == 200 and path in ("1", "compare?left=1&right=1"))
+    assert visitor.look(path, host, "POST").status_code in (403, 404, 405)
+    assert visitor.look(path, host, "HEAD").status_code == status
+
+
+def test_it_listens_on_this_machine_alone_and_not_on_the_applications_port(
+    tmp_path: Path,
+) -> None:
+    command = serve_command("--host", "0.0.0.0", "--port", "0", "--xray", "0")
+    with running(command, tmp_path) as server:
+        port = int(re.split("[:/]", server.xray_address)[4])
+        key = server.xray_address.split("/")[3]
+        assert status_of(server.send(get(f"/{key}/"))) == 404
+        socket.create_connection(("127.0.0.1", port), 5).close()
+        with socket.socket() as elsewhere, pytest.raises(ConnectionRefusedError):
+            elsewhere.connect(("127.0.0.2", port))
+        socket.create_connection(("127.0.0.2", server.port), 5).close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--xray", "x"], "'x' is not a port"),
+        (["--xray", "0", "--processes", "2"], "--xray watches one process: leave out --processes"),
+    ],
+)
+def test_wrong_settings_are_told_in_one_line(arguments: list[str], message: str) -> None:
+    run = subprocess.run(serve_command(*arguments), capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert message in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        run = subprocess.run(
+            serve_command("--port", "0", "--xray", port),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert f"port {port}: another program listens there" in run.stderr
+
+
+# What is secret
+
+
+SECRETS = [
+    "hunter2-passphrase",
+    "geheim&größer",
+    "Basic YWRhOmxvdmVsYWNl",
+    "YWRhOmxvdmVsYWNl",
+    "lovelace",
+    "8f14e45fceea167a",
+    "c9f0f895fb98ab91",
+    "45c48cce2e2d7fbd",
+    "d3d9446802a44259",
+    "6512bd43d9caa6e0",
+    "ab1",
+    "mF_9.B5f-4.1JqM",
+]
+
+
+def leaky(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """An application that lets secrets turn up wherever it can."""
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    log_in(body.decode(), environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_COOKIE"))
+    headers = [("Content-Type", "text/html"), ("Set-Cookie", "id=45c48cce2e2d7fbd; Path=/")]
+    start_response("200 OK", headers)
+    page = f"{body!r} {environ!r}"
+    try:
+        raise ValueError(page)
+    except ValueError as error:
+        return [str(error).encode()]
+
+
+def log_in(*values: object) -> object:
+    api_key = "6512bd43d9caa6e0"
+    return check(values, password="hunter2-passphrase", token=api_key)
+
+
+def check(values: object, password: str, token: str) -> object:
+    return [values, password, token]
+
+
+def test_what_is_secret_is_hidden_wherever_it_turns_up() -> None:
+    headers = {
+        "Authorization": "Basic YWRhOmxvdmVsYWNl",
+        "Cookie": "session=8f14e45fceea167a; theme=ab1",
+        "X-Api-Key": "c9f0f895fb98ab91",
+    }
+    with watching(leaky) as client:
+        visitor = Visitor(client)
+        client.post(
+            "/?token=d3d9446802a44259",
+            data={"password": "geheim&größer", "user": "ada"},
+            headers=headers,
+        )
+        client.post("/", json={"user": "ada", "password": "geheim&größer"}, headers=headers)
+        client.post(
+            "/",
+            data={"password": "geheim&größer", "user": "ada"},
+            headers=headers,
+            content_type="multipart/form-data",
+        )
+        client.get("/", headers={"Authorization": "Bearer mF_9.B5f-4.1JqM"})
+        for path in ("", "1", "2", "3", "4", "compare?left=1&right=2"):
+            page = visitor.look(path).text
+            assert not [secret for secret in seen_as(SECRETS) if secret in page]
+        for number in (1, 2, 3):
+            told = client.told(number)
+            assert not [secret for secret in seen_as(SECRETS) if secret in told]
+            assert "ada" in told
+            assert "[hidden]" in told
+
+
+def seen_as(secrets: list[str]) -> list[str]:
+    """How the secrets may turn up."""
+    others = ["geheim%26gr", "geheim&amp;gr", r"gr\xc3\xb6", "größer", r"gr\u00f6", "hunter2"]
+    return secrets + others
+
+
+def test_a_secret_that_is_cut_is_hidden_too() -> None:
+    long = "verylongsecret" * 30
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("X-Filler", "z" * 150 + long)])
+        return [b"z" * 9_990 + long.encode()]
+
+    with watching(app) as client:
+        client.get("/", headers={"Authorization": long, "X-Filler": "z" * 150 + long})
+        assert "verylong" not in client.told()
+
+
+# Compare, and send again
+
+
+def test_two_requests_side_by_side_with_what_differs_first(
+    visitor: Visitor, todos: Watched
+) -> None:
+    todos.post("/", data={"text": "milk"})
+    todos.post("/", data={"text": ""})
+    assert '<option value="1">1: POST /</option>' in visitor.look("2").text
+    page = visitor.look("compare?left=1&right=2").text
+    differs = re.findall(r'<tr class="differs"><td>(.*?)</td>', page)
+    assert "Fields in the body" in differs
+    assert "Status" in differs
+    assert "Route" not in differs
+    assert page.count("<h2") == 9
+
+
+def test_the_curl_line_sends_the_same_request(site: Server) -> None:
+    need("curl")
+    odd = post("text=it's+%26+größer\n\x01 $HOME".encode(), "Cookie: a=b", "X-Empty:")
+    answer = site.send(odd.replace(b"localhost", f"localhost:{site.port}".encode()))
+    assert status_of(answer) == 422
+    page = site.xray(newest(site))
+    line = page.partition("for a shell: ")[2].partition(" Compare it")[0]
+    assert "[hidden]" in line
+    run = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
+    head, _, body = run.stdout.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 422 ")
+    assert body == answer.partition(b"\r\n\r\n")[2]
+    assert "curl -i --globoff --path-as-is -H" in line
+    assert line.endswith(f" http://localhost:{site.port}/")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET", "PUT"])
+def test_the_curl_line_of_other_methods(todos: Watched, method: str) -> None:
+    todos.open("/?a=[1]", method=method, headers={"Accept-Encoding": "gzip"})
+    words = todos.story().curl
+    assert ("--head" in words, "-X" in words) == (method == "HEAD", method == "PUT")
+    assert words[-2:] == ["--compressed", "http://localhost/?a=[1]"]
+
+
+# In a browser
+
+
+def test_somebody_follows_a_todo_through_the_xray(browser: Browser, site: Server) -> None:
+    with new_page(browser, site, width=WIDE) as page:
+        page.goto("/")
+        page.get_by_label("New todo").fill("Milk & honey")
+        with page.expect_navigation():
+            page.get_by_role("button", name="Add todo").click()
+        page.goto(f"{site.xray_address}?pause=1")
+        row = page.get_by_role("row").filter(has_text="303 See Other").first
+        row.get_by_role("link").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("POST /")
+        expect(page.get_by_role("img")).to_be_visible()
+        page.get_by_role("link", name="Led to request").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("GET /?added=")
+        page.get_by_role("link", name="Came from request").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("POST /")
+        page.get_by_label("Compare it with another request").select_option(index=0)
+        page.get_by_role("button", name="Compare").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Requests")
+
+
+def test_the_list_shows_a_new_request_by_itself(browser: Browser, site: Server) -> None:
+    with new_page(browser, site, width=NARROW) as page:
+        page.goto(site.xray_address)
+        site.send(get("/by-itself"))
+        expect(page.get_by_role("cell", name="/by-itself")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "path", ["?pause=1", "", "{newest}", "compare?left={newest}&right={newest}", "nothing"]
+)
+def test_a_page_is_accessible_and_nothing_is_cut_off(
+    browser: Browser, site: Server, path: str
+) -> None:
+    site.send(post(b"text=" + b"Wine" * 100))
+    path = path.format(newest=newest(site))
+    with new_page(browser, site, width=WIDE, java_script_enabled=True, bypass_csp=True) as page:
+        page.goto(site.xray_address + path)
+        assert_is_accessible(page)
+
+
+def test_a_mistake_of_the_xray_is_a_page_and_a_line_in_the_log(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(pages, "list_page", fail)
+    assert visitor.look().status_code == 500
+    assert "a bug" in caplog.text

@@ -1,0 +1,226 @@
+"""The functions of the application that run, as a tree.
+
+`CallRecorder.handle` is a profile function (`sys.setprofile`): Python calls it at each call and
+return in this thread. Python keeps quiet about what happens within it. Whatever goes wrong there
+would land in the application, so it is caught.
+"""
+
+import dis
+import functools
+import inspect
+import opcode
+import sys
+import time
+from collections.abc import Callable, Mapping
+from enum import Enum
+from types import CodeType, FrameType, TracebackType
+from typing import Any, NamedTuple
+
+from todo_wsgi.xray.trace import (
+    Call,
+    Failure,
+    Place,
+    Trace,
+    is_application,
+    is_xray,
+    note_failure,
+    place_of,
+)
+from todo_wsgi.xray.values import describe, describe_all, describe_error
+
+Watchers = Mapping[CodeType, Callable[[Trace, FrameType], None]]
+
+MAX_ALIKE = 3  # calls of one function by the same caller that are shown; the others are counted
+MAX_DEPTH = 40  # calls within calls that are shown
+MAX_VARIABLES = 20  # of the frame that an exception left
+
+# Comprehensions have frames of their own in Python 3.11, and none from 3.12 on. The same for all:
+_PART_OF_CALLER = {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
+_RETURNS = {"RETURN_VALUE", "RETURN_CONST", "YIELD_VALUE", "RETURN_GENERATOR"}
+_FLOW = (StopIteration, GeneratorExit)  # exceptions that are no error, but the end of a generator
+
+
+class _Kind(Enum):
+    OURS = "the application's"
+    LIBRARY = "a library's, for others to call"
+    INNER = "a part of what calls it"
+
+
+@functools.cache
+def _kind_of(code: CodeType) -> _Kind:
+    file, name = code.co_filename, code.co_name
+    if name in _PART_OF_CALLER or is_xray(file):
+        return _Kind.INNER
+    if is_application(file):
+        return _Kind.OURS
+    return _Kind.INNER if name.startswith(("_", "<")) else _Kind.LIBRARY
+
+
+class _Frame(NamedTuple):
+    """A frame that runs, and the call that it is, or is a part of."""
+
+    identity: int
+    call: Call
+    is_shown: bool  # else it is a part of its caller
+    began: float
+
+
+class CallRecorder:
+    """Builds the tree of one trace. `watchers` are called when a function with that code is."""
+
+    def __init__(self, trace: Trace, watchers: Watchers) -> None:
+        self._trace = trace
+        self._watchers = watchers
+        self._stack = [_Frame(0, trace.calls, is_shown=True, began=trace.began)]
+        self._generators: dict[int, Call] = {}
+        self._raised: list[Call] = []  # left with an exception that is not known yet
+        # Exceptions that are known; the one that is handled now is not ours.
+        self._known: list[BaseException | None] = [sys.exception()]
+
+    def handle(self, frame: FrameType, event: str, arg: Any) -> None:
+        """Record an event; see `sys.setprofile` in Python's documentation."""
+        try:
+            if event == "call":
+                self._enter(frame)
+            elif event == "return":
+                self._leave(frame, arg)
+        except Exception as error:
+            note_failure(error)
+
+    def _enter(self, frame: FrameType) -> None:
+        error = sys.exception()
+        if error is not None and not any(error is known for known in self._known):
+            # It is handled now: only from here on it can be seen.
+            self.add_failure(error, left_application=False)
+        if watch := self._watchers.get(frame.f_code):
+            watch(self._trace, frame)
+        caller = self._stack[-1]
+        call = None
+        if not caller.call.is_rest:
+            call = self._generators.get(id(frame)) or self._new_call(frame, caller)
+        self._trace.call = call or caller.call
+        running = _Frame(id(frame), self._trace.call, call is not None, time.perf_counter())
+        self._stack.append(running)
+
+    def _new_call(self, frame: FrameType, caller: _Frame) -> Call | None:
+        """Return the call that the frame is, or None if it is only a part of its caller."""
+        code, parent = frame.f_code, caller.call
+        kind = _kind_of(code)
+        if kind is _Kind.INNER or parent.depth == MAX_DEPTH:
+            return None
+        # Of libraries, the steps that the application asks for itself.
+        is_library = kind is _Kind.LIBRARY
+        if is_library and (parent.is_library or not caller.is_shown):
+            return None
+        alike = parent.alike.setdefault(code, [])
+        if len(alike) > MAX_ALIKE:
+            alike[-1].count += 1
+            return alike[-1]
+        if not self._trace.takes_event():
+            return None
+        name = code.co_qualname.replace("<locals>.", "")
+        if is_library:
+            name = f"{frame.f_globals.get('__name__')}.{name}"
+        place = Place(code.co_filename, code.co_firstlineno)
+        call = Call(name, place, place_of(frame.f_back), is_library, len(alike) == MAX_ALIKE)
+        call.depth = parent.depth + 1
+        alike.append(call)
+        # The environ is in a part of its own.
+        call.arguments = [
+            (name, "{…}" if name == "environ" else describe(value))
+            for name, value in self._arguments(frame)
+        ]
+        parent.children.append(call)
+        if not is_library:
+            for variable in _globals_written(code):
+                self._trace.written_globals.setdefault(variable, place)
+        if code.co_flags & inspect.CO_GENERATOR:
+            self._generators[id(frame)] = call
+        return call
+
+    def _arguments(self, frame: FrameType) -> list[tuple[str, object]]:
+        code = frame.f_code
+        count = code.co_argcount + code.co_kwonlyargcount
+        count += bool(code.co_flags & inspect.CO_VARARGS)
+        count += bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        values = frame.f_locals
+        names = [name for name in code.co_varnames[:count] if name not in ("self", "cls")]
+        for name in names:
+            self._trace.secrets.add(name, values.get(name))
+        return [(name, values.get(name)) for name in names]
+
+    def _leave(self, frame: FrameType, result: object) -> None:
+        for index in range(len(self._stack) - 1, 0, -1):
+            if self._stack[index].identity == id(frame):
+                break
+        else:  # it was called before the recording began
+            return
+        running = self._stack[index]
+        del self._stack[index:]  # above may be one in which the recording was switched off
+        self._trace.call = self._stack[-1].call
+        if not running.is_shown:
+            return
+        call = running.call
+        call.seconds += time.perf_counter() - running.began
+        how = opcode.opname[frame.f_code.co_code[frame.f_lasti]] if result is None else ""
+        if result is None and how not in _RETURNS:
+            call.result = None
+            self._raised.append(call)
+        else:
+            call.result = describe(result)
+        if how != "YIELD_VALUE" and result is None:
+            self._generators.pop(id(frame), None)
+
+    def add_failure(self, error: BaseException, *, left_application: bool) -> None:
+        """Record an exception, with the values of the frame of the application that it left."""
+        self._known.append(error)
+        frame = _last_frame(error.__traceback__)
+        if frame is None or isinstance(error, _FLOW):
+            return
+        for call in self._raised:
+            call.error = describe_error(error)
+        self._raised.clear()
+        variables = list(frame.f_locals.items())[:MAX_VARIABLES]
+        for name, value in variables:
+            self._trace.secrets.add(name, value)
+        self._trace.failures.append(
+            Failure(
+                describe_error(error),
+                Place(frame.f_code.co_filename, _line_of(error.__traceback__, frame)),
+                frame.f_code.co_qualname,
+                describe_all(variables),
+                left_application,
+            )
+        )
+
+    def forget(self) -> None:
+        """Let go of exceptions, which hold frames and all that these hold."""
+        self._known.clear()
+        self._generators.clear()
+
+
+def _last_frame(traceback: TracebackType | None) -> FrameType | None:
+    """Return the innermost frame of the application that an exception has left."""
+    found = None
+    while traceback:
+        if is_application(traceback.tb_frame.f_code.co_filename):
+            found = traceback.tb_frame
+        traceback = traceback.tb_next
+    return found
+
+
+def _line_of(traceback: TracebackType | None, frame: FrameType) -> int:
+    """Return the line in which the exception has left the frame."""
+    line = frame.f_lineno
+    while traceback:
+        if traceback.tb_frame is frame:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return line
+
+
+@functools.cache
+def _globals_written(code: CodeType) -> tuple[str, ...]:
+    """Return the global variables that the function writes."""
+    steps = dis.get_instructions(code)
+    return tuple(step.argval for step in steps if step.opname == "STORE_GLOBAL")

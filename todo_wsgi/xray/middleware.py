@@ -1,0 +1,247 @@
+"""The x-ray around an application: a WSGI middleware that records each request.
+
+What the application gets and what it answers stays the same, to the byte: the environ remains the
+same dict, a list is passed on as that list, and an exception as it is.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPMethod
+from io import BytesIO
+from types import FrameType
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.util import FileWrapper, setup_testing_defaults
+from wsgiref.validate import validator
+
+from todo_wsgi.xray import todo
+from todo_wsgi.xray.calls import CallRecorder
+from todo_wsgi.xray.environ import WatchedStream, watch_keys
+from todo_wsgi.xray.sql import watch_connections
+from todo_wsgi.xray.trace import MAX_BODY, Trace, Traces, harmless, on, place_of
+from todo_wsgi.xray.values import cut, describe_error
+from todo_wsgi.xray.wire import find_raw_request, watch_waitress
+
+MAX_VALUE = 4000  # characters of one value of the environ
+
+
+class XRay:
+    """The WSGI application `app`, with a record of its last requests in `traces`.
+
+    Make it before the application opens its database connections: only those that `sqlite3.connect`
+    makes from then on are watched. `close` ends all watching; `app` goes on without it.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self.app = app
+        self.traces = Traces()
+        self.watchers = todo.watchers()
+        self._ends = [watch_connections(), watch_waitress(), todo.watch_changes(app)]
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request with the application, and record it (PEP 3333)."""
+        recording = _begin(self, environ)
+        if recording is None:
+            return self.app(environ, start_response)
+        return recording.run(self.app, environ, start_response)
+
+    def close(self) -> None:
+        """End the recording."""
+        while self._ends:
+            self._ends.pop()()
+
+
+@harmless
+def _begin(xray: XRay, environ: WSGIEnvironment) -> "_Recording | None":
+    return _Recording(xray, environ)
+
+
+class _Recording:
+    """The recording of one request."""
+
+    def __init__(self, xray: XRay, environ: WSGIEnvironment) -> None:
+        self._traces = xray.traces
+        self._environ = dict(environ)  # as the server has made it
+        self._start: tuple[Any, ...] = ()  # what start_response got, of whatever types
+        self._chunks: list[Any] = []  # the first ones of the body
+        self.trace = trace = Trace()
+        trace.environ = {
+            name: cut(value, MAX_VALUE) if type(value) is str else value
+            for name, value in environ.items()
+        }
+        trace.raw = find_raw_request(trace)
+        _find_secrets(trace)
+        self._calls = CallRecorder(trace, xray.watchers)
+        if sys.getprofile():
+            trace.remarks.append("Another profiler is at work, so no functions are recorded.")
+        else:
+            trace.profile = self._calls.handle
+        stream = WatchedStream(environ["wsgi.input"], trace)
+        self._traces.number(trace)
+        watch_keys(environ, trace)
+        environ["wsgi.input"] = stream
+
+    def run(
+        self, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Return what the application returns."""
+
+        def start(*args: Any, **kwargs: Any) -> Callable[[bytes], object]:
+            self._note_start((*args, *kwargs.values()), sys._getframe(1))
+            write = start_response(*args, **kwargs)
+
+            def write_and_note(data: bytes) -> object:
+                self.note_chunk(data)
+                return write(data)
+
+            return write_and_note
+
+        self.trace.began = time.perf_counter()
+        try:
+            with on(self.trace):
+                body = app(environ, start)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        return self._watch_body(body)
+
+    @harmless
+    def _note_start(self, args: tuple[Any, ...], frame: FrameType) -> None:
+        self._start = (*args[:1], *(list(a) if type(a) is list else a for a in args[1:2]))
+        self.trace.status, self.trace.headers = (*self._start, None, None)[:2]
+        self.trace.answer_place = place_of(frame)
+
+    def _watch_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Return the body: itself if the server may ask what it is, else one that records."""
+        self.trace.body_type = type(body).__name__
+        file_wrapper = self._environ.get("wsgi.file_wrapper", FileWrapper)
+        if isinstance(body, list | tuple | str | bytes):
+            for chunk in body:
+                self.note_chunk(chunk)
+        elif not isinstance(file_wrapper, type) or not isinstance(body, file_wrapper):
+            return (_SizedBody if hasattr(body, "__len__") else _Body)(body, self)
+        self.finish(body)
+        return body
+
+    @harmless
+    def note_chunk(self, chunk: Any) -> None:
+        """Record a part of the body."""
+        trace = self.trace
+        if len(trace.body) < MAX_BODY:
+            self._chunks.append(chunk)
+        if isinstance(chunk, bytes):
+            trace.body += chunk[: MAX_BODY - len(trace.body)]
+            trace.body_size += len(chunk)
+
+    @harmless
+    def fail(self, error: BaseException) -> None:
+        """Record an exception that leaves the application."""
+        self._calls.add_failure(error, left_application=True)
+        self.finish(None)
+
+    @harmless
+    def finish(self, body: Any) -> None:
+        """Record the end: nothing of the application runs any more."""
+        trace = self.trace
+        trace.ended = time.perf_counter()
+        for name, value in trace.answer_headers:
+            trace.secrets.add_header(name, value)
+        trace.secrets.add_body(trace.content_type, trace.read_body)
+        trace.invalid_environ = _validate(self._environ, ["200 OK", [_TEXT]], [b"..."])
+        if not trace.left_with_exception:
+            body = body if isinstance(body, list | tuple | str | bytes) else self._chunks
+            trace.invalid_answer = self._validate_answer(body)
+        self._calls.forget()
+        self._traces.add(trace)
+
+    def _validate_answer(self, body: Any) -> str:
+        environ: dict[str, Any] = {"REQUEST_METHOD": self.trace.method, "QUERY_STRING": ""}
+        setup_testing_defaults(environ)
+        return _validate(environ, self._start, body, self.trace.read_calls)
+
+
+_TEXT = ("Content-Type", "text/plain")
+
+
+def _find_secrets(trace: Trace) -> None:
+    """Find what is secret in the request, as far as it has come."""
+    secrets = trace.secrets
+    for name, value in trace.environ.items():
+        if isinstance(value, str):
+            secrets.add_header(name.removeprefix("HTTP_").replace("_", "-"), value)
+    secrets.add_form(str(trace.environ.get("QUERY_STRING", "")))
+    if trace.raw:
+        for line in trace.raw.head.decode("latin-1").split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            secrets.add_header(name.strip(), value.strip())
+        secrets.add_body(trace.content_type, trace.raw.body)
+
+
+def _validate(
+    environ: dict[str, Any],
+    start: Iterable[Any],
+    body: Any,
+    reads: Iterable[tuple[str, tuple[Any, ...]]] = (),
+) -> str:
+    """Return what `wsgiref.validate` finds wrong first, or "".
+
+    The request is not run again: the validator gets an application that does what ours did.
+    """
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        for method, args in reads:
+            getattr(environ["wsgi.input"], method)(*args)
+        if start:
+            start_response(*start)
+        return body
+
+    environ = {**environ, "wsgi.input": BytesIO()}
+    if environ["REQUEST_METHOD"] not in HTTPMethod.__members__:  # it would warn of any other one
+        environ["REQUEST_METHOD"] = "GET"
+    try:
+        answer: Any = validator(app)(environ, lambda *_: lambda _: None)
+        try:
+            for _ in answer:
+                pass
+        finally:
+            answer.close()
+    except Exception as error:  # an AssertionError, or a warning where warnings are errors
+        return str(error) or describe_error(error)
+    return ""
+
+
+class _Body:
+    """The body of an application that makes it piece by piece: its code runs in here."""
+
+    def __init__(self, body: Iterable[bytes], recording: _Recording) -> None:
+        self._body = body
+        self._pieces: Iterator[bytes] | None = None
+        self._recording = recording
+
+    def __iter__(self) -> "_Body":
+        return self
+
+    def __next__(self) -> bytes:
+        with on(self._recording.trace):
+            if self._pieces is None:
+                self._pieces = iter(self._body)
+            piece = next(self._pieces)
+        self._recording.note_chunk(piece)
+        return piece
+
+    def close(self) -> None:
+        """Close the application's body; servers call it in any case (PEP 3333)."""
+        try:
+            with on(self._recording.trace):
+                close: Callable[[], None] = getattr(self._body, "close", lambda: None)
+                close()
+        finally:
+            self._recording.finish(None)
+
+
+class _SizedBody(_Body):
+    """One that knows how many pieces it has, as servers may ask."""
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]

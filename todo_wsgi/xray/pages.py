@@ -1,0 +1,281 @@
+"""The pages of the x-ray: a story as HTML, in the look of the application."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from todo_wsgi.errors import HTTPError
+from todo_wsgi.response import Response, status_text
+from todo_wsgi.static import ICON, STYLE
+from todo_wsgi.templating import SafeHTML, Template
+from todo_wsgi.xray import shell
+from todo_wsgi.xray.picture import draw
+from todo_wsgi.xray.story import (
+    Block,
+    Code,
+    Node,
+    Part,
+    Source,
+    Steps,
+    Story,
+    Summary,
+    Table,
+    Text,
+    Tree,
+)
+from todo_wsgi.xray.trace import MAX_REQUESTS
+
+REFRESH = 2  # seconds after which the list is loaded again
+
+_FOLDER = Path(__file__).parent
+
+
+def _load(name: str) -> Template:
+    return Template((_FOLDER / "templates" / name).read_text(encoding="utf-8"), name)
+
+
+_PAGE = _load("page.html")
+_LIST = _load("list.html")
+_REQUEST = _load("request.html")
+_COMPARE = _load("compare.html")
+_ERROR = Template("<h1>$title</h1>\n<p>$detail</p>\n")
+
+_PART = Template('<section>\n<h2 id="part-$number">$number. $title</h2>\n$blocks</section>\n')
+_SIDES = Template(
+    '<section>\n<h2 id="part-$number">$number. $title</h2>\n<div class="sides">\n'
+    "<div>$left</div>\n<div>$right</div>\n</div>\n</section>\n"
+)
+_TEXT = Template("<p>$text</p>\n")
+_CODE = Template('<pre class="code">$text</pre>\n')
+_SOURCE = Template('<span class="source">$place <code>$code</code></span>')
+_TABLE = Template('<table class="$kind">\n$caption$head<tbody>\n$rows</tbody>\n</table>\n')
+_FOLD = Template("<details><summary>$title</summary>\n$content</details>\n")
+_CAPTION = Template("<caption>$title</caption>\n")
+_HEAD = Template("<thead><tr>$cells</tr></thead>\n")
+_HEAD_CELL = Template('<th scope="col">$text</th>')
+_ROW = Template('<tr class="$kind">$cells</tr>\n')
+_CELL = Template("<td>$content</td>")
+_TREE = Template('<div class="tree">$nodes</div>\n')
+_BRANCH = Template(
+    '<details class="$kind"$open>'
+    '<summary><code>$label</code> $result<span class="took">$time</span></summary>\n'
+    '$source<div class="tree">$children</div></details>\n'
+)
+_LEAF = Template(
+    '<div class="$kind"><p><code>$label</code> $result<span class="took">$time</span></p>\n'
+    "$source</div>\n"
+)
+_RESULT = Template("→ <code>$text</code> ")
+_REMARK = Template('<p class="remark-$kind"><strong>$sign</strong> $text</p>\n')
+_STEP = Template('<p>$relation <a href="$number">request $number</a>, $text.</p>\n')
+_LINK = Template('<a href="$href">$label</a>')
+_CHOICE = Template('<option value="$number">$label</option>')
+
+
+def list_page(base: str, app: str, summaries: list[Summary], *, is_paused: bool) -> Response:
+    """Return the list of requests, which loads itself again unless it is paused.
+
+    `base` is the path of the x-ray, `app` the address of the application.
+    """
+    rows = [_list_row(summary) for summary in summaries]
+    table = _TABLE.render(
+        kind="list",
+        caption="",
+        head=_render_head(
+            ("Request", "Time", "Method", "Address", "Status", "Took", "Kind", "Chain")
+        ),
+        rows=_join(rows),
+    )
+    content = _LIST.render(
+        limit=MAX_REQUESTS,
+        app=app,
+        rows=table if rows else _TEXT.render(text="None yet. Open the application, and click."),
+        state="" if is_paused else f"This list loads itself again every {REFRESH} seconds.",
+        switch_href=base if is_paused else f"{base}?pause=1",
+        switch="Go on" if is_paused else "Pause",
+    )
+    headers = [] if is_paused else [("Refresh", str(REFRESH))]
+    return _page("X-ray", content, headers=headers)
+
+
+def _list_row(summary: Summary) -> SafeHTML:
+    number = _LINK.render(href=summary.number, label=summary.number)
+    cells = [number, *summary[1:-1], _join_steps(summary)]
+    return _ROW.render(kind="", cells=_join(_CELL.render(content=cell) for cell in cells))
+
+
+def _join_steps(summary: Summary) -> str:
+    return ", ".join(f"{step.relation.lower()} {step.number}" for step in summary.steps)
+
+
+def request_page(base: str, story: Story, others: list[Summary]) -> Response:
+    """Return the page of one request; `others` are those that it may be compared with."""
+    summary = story.summary
+    around = [
+        _LINK.render(href=f"{base}{step.number}", label=f"{step.relation} request {step.number}")
+        for step in summary.steps
+    ]
+    content = _REQUEST.render(
+        list=base,
+        around=_join(around),
+        title=summary.title,
+        number=summary.number,
+        status=summary.status,
+        picture=draw(story.picture),
+        times=_render_block(story.times),
+        parts=_join(_PART.render(**_part_values(part)) for part in story.parts),
+        curl=shell.join(story.curl),
+        curl_note=_TEXT.render(text=shell.NOTE) if shell.BODY_FILE in story.curl else "",
+        compare=f"{base}compare",
+        choices=_join(
+            _CHOICE.render(number=other.number, label=f"{other.number}: {other.title}")
+            for other in others
+        ),
+    )
+    return _page(f"{summary.title}, request {summary.number}", content)
+
+
+def _part_values(part: Part) -> dict[str, object]:
+    return {
+        "number": part.number,
+        "title": part.title,
+        "blocks": _join(map(_render_block, part.blocks)),
+    }
+
+
+def compare_page(base: str, left: Story, right: Story) -> Response:
+    """Return two requests side by side, with what differs first."""
+    numbers = (left.summary.number, right.summary.number)
+    rows = []
+    for (name, here), (_, there) in zip(left.facts, right.facts, strict=True):
+        cells = _join(_CELL.render(content=cell) for cell in (name, here, there))
+        rows.append(_ROW.render(kind="" if here == there else "differs", cells=cells))
+    head = ("", *(f"Request {number}" for number in numbers))
+    sides = [
+        _SIDES.render(
+            number=part.number,
+            title=part.title,
+            left=_join(map(_render_block, part.blocks)),
+            right=_join(map(_render_block, other.blocks)),
+        )
+        for part, other in zip(left.parts, right.parts, strict=True)
+    ]
+    content = _COMPARE.render(
+        list=base,
+        left=f"{base}{numbers[0]}",
+        right=f"{base}{numbers[1]}",
+        left_number=numbers[0],
+        right_number=numbers[1],
+        facts=_TABLE.render(
+            kind="facts",
+            caption=_CAPTION.render(title="What differs is tinted"),
+            head=_render_head(head),
+            rows=_join(rows),
+        ),
+        parts=_join(sides),
+    )
+    return _page("Requests {} and {}".format(*numbers), content)
+
+
+def error_page(error: HTTPError) -> Response:
+    """Return the page that says what went wrong and what to do."""
+    title = status_text(error.status)
+    content = _ERROR.render(title=title, detail=error.detail)
+    body = _render_page(f"Error: {title}", content)
+    return Response(body, status=error.status, headers=error.headers)
+
+
+# The blocks of a story
+
+
+def _render_block(block: Block) -> SafeHTML:
+    match block:
+        case Text(text):
+            return _TEXT.render(text=text)
+        case Code(text):
+            return _CODE.render(text=text)
+        case Source():
+            return _TEXT.render(text=_render_source(block)) if block.place else SafeHTML()
+        case Table():
+            return _render_table(block)
+        case Tree(nodes):
+            return _TREE.render(nodes=_render_nodes(nodes, 0))
+        case Steps(steps):
+            return _join(_STEP.render(**step._asdict()) for step in steps)
+        case _:
+            kind, sign = ("mistake", "Mistake:") if block.is_mistake else ("fact", "Note:")
+            return _REMARK.render(kind=kind, sign=sign, text=block.text)
+
+
+def _render_source(source: Source) -> SafeHTML | str:
+    return _SOURCE.render(**source._asdict()) if source.place else ""
+
+
+def _render_table(table: Table) -> SafeHTML:
+    rows = (
+        _ROW.render(
+            kind="",
+            cells=_join(
+                _CELL.render(content=_render_source(cell) if isinstance(cell, Source) else cell)
+                for cell in row
+            ),
+        )
+        for row in table.rows
+    )
+    rendered = _TABLE.render(
+        kind="",
+        caption=_CAPTION.render(title=table.title),
+        head=_render_head(table.head),
+        rows=_join(rows),
+    )
+    return _FOLD.render(title=table.title, content=rendered) if table.is_folded else rendered
+
+
+def _render_head(names: Iterable[str]) -> SafeHTML | str:
+    if not any(names):
+        return ""
+    cells = (_HEAD_CELL.render(text=n) if n else _CELL.render(content="") for n in names)
+    return _HEAD.render(cells=_join(cells))
+
+
+def _render_nodes(nodes: list[Node], depth: int) -> SafeHTML:
+    """Return the calls; those of the outer ones are unfolded, and those of libraries folded."""
+    parts = []
+    for node in nodes:
+        values = {
+            "kind": node.kind,
+            "label": node.label,
+            "result": _RESULT.render(text=node.result) if node.result else "",
+            "time": node.time,
+            "source": _render_source(node.source),
+        }
+        if node.children:
+            children = _render_nodes(node.children, depth + 1)
+            is_open = SafeHTML(" open") if depth < OPEN_DEPTH else ""
+            parts.append(_BRANCH.render(**values, children=children, open=is_open))
+        else:
+            parts.append(_LEAF.render(**values))
+    return _join(parts)
+
+
+OPEN_DEPTH = 3  # so deep the tree of calls is unfolded
+
+
+# Parts of all pages
+
+
+def _join(parts: Iterable[SafeHTML]) -> SafeHTML:
+    return SafeHTML("".join(parts))
+
+
+def _page(title: str, content: SafeHTML, headers: Iterable[tuple[str, str]] = ()) -> Response:
+    return Response(_render_page(title, content), headers=headers)
+
+
+def _render_page(title: str, content: SafeHTML) -> SafeHTML:
+    return _PAGE.render(
+        title=title, content=content, style=STYLE.path, icon=ICON.path, own_style=STYLE_PATH
+    )
+
+
+STYLE_PATH = "/xray.css"
+OWN_STYLE = Response((_FOLDER / "xray.css").read_bytes(), content_type="text/css; charset=utf-8")

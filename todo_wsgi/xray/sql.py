@@ -1,0 +1,288 @@
+"""The SQL that is executed, with parameters, times, rows and query plans.
+
+`watch_connections` has `sqlite3.connect` make connections that record what is executed on them, for
+the request that their thread works for. Otherwise they are like any other.
+"""
+
+import sqlite3
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+from todo_wsgi.xray.trace import MAX_SETS, Statement, Trace, current, harmless, place_of
+from todo_wsgi.xray.values import describe, describe_error
+
+MAX_ALIKE = 3  # times that one statement is shown; then what follows is added up
+
+_TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK", "END")
+_HAS_PLAN = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
+
+
+def watch_connections() -> Callable[[], None]:
+    """Have new connections record; return the function that ends this."""
+    connect = sqlite3.connect
+    if connect.__module__ == __name__:  # they do already
+        return lambda: None
+
+    def connect_and_record(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        if len(args) < 6:  # else the sixth one is the factory
+            kwargs.setdefault("factory", Connection)
+        connection: sqlite3.Connection = connect(*args, **kwargs)
+        return connection
+
+    sqlite3.connect = connect_and_record  # type: ignore[assignment]
+
+    def end() -> None:
+        sqlite3.connect = connect
+
+    return end
+
+
+class Connection(sqlite3.Connection):
+    """A connection that records what is executed on it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.statement: Statement | None = None  # that is executed now
+        self._begin: Statement | None = None
+        self._ends: list[Statement] = []  # of the transaction
+        self._traces: list[Trace] = []  # of the requests that have part in the transaction
+        self._is_explaining = False
+        super().__init__(*args, **kwargs)
+        this = weakref.proxy(self)  # so that it still closes when nobody holds it any more
+        self.set_trace_callback(lambda sql: this._note_unwritten(sql))
+
+    def cursor(self, *args: Any) -> Any:
+        """Return a cursor that records, unless another kind is wanted."""
+        return super().cursor(*(args or (Cursor,)))
+
+    def execute(self, *args: Any) -> Any:
+        """Execute one statement; here and below, see the same method of `sqlite3.Connection`."""
+        return self.cursor().execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        """Execute one statement for many sets of parameters."""
+        return self.cursor().executemany(*args)
+
+    def executescript(self, *args: Any) -> Any:
+        """Execute many statements."""
+        return self.cursor().executescript(*args)
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+        self._time(super().commit)
+
+    def rollback(self) -> None:
+        """Roll the transaction back."""
+        self._time(super().rollback)
+
+    def __exit__(self, *args: Any) -> Any:
+        return self._time(super().__exit__, *args)
+
+    def _time(self, end_transaction: Callable[..., Any], *args: Any) -> Any:
+        began = time.perf_counter()
+        self._ends.clear()
+        try:
+            return end_transaction(*args)
+        finally:
+            for statement in self._ends:
+                statement.execute_seconds = time.perf_counter() - began
+                self._traces = []
+
+    @harmless
+    def _note_unwritten(self, sql: str) -> None:
+        """Record a BEGIN, COMMIT or ROLLBACK that Python's sqlite3 executes by itself."""
+        trace = current()
+        keyword = sql.split(None, 1)[0].upper() if sql.strip() else ""
+        if trace is None or self._is_explaining or keyword not in _TRANSACTION:
+            return
+        if self.statement and self.statement.method == "executescript":
+            return
+        if self.statement and self.statement.keyword == keyword:
+            return
+        place = place_of(sys._getframe(1))
+        statement = Statement(sql.strip(), [], place, time.perf_counter(), is_written=False)
+        if keyword == "BEGIN":
+            self.note(trace, statement)
+        else:
+            self._ends.append(statement)
+            self._note_end(statement)
+
+    def note(self, trace: Trace, statement: Statement) -> Statement:
+        """Add a statement to the trace, and what it needs to know of the transaction.
+
+        Return the one that now stands for it.
+        """
+        keyword = statement.keyword
+        if keyword == "BEGIN":
+            self._begin, self._traces = statement, [trace]
+        elif keyword in _TRANSACTION and trace in self._traces:
+            self._note_end(statement)
+            self._traces = []
+            return statement
+        elif self.in_transaction and self._begin and trace not in self._traces:
+            # Another request's thread began it, and makes this change along with its own.
+            self._traces.append(trace)
+            _add(trace, replace(self._begin, others=len(self._traces) - 1))
+        return _add(trace, statement)
+
+    def _note_end(self, statement: Statement) -> None:
+        """Record the end of the transaction for all requests that have part in it."""
+        statement.others = len(self._traces) - 1
+        for trace in self._traces:
+            _add(trace, statement)
+
+    def explain(self, trace: Trace, statement: Statement, parameters: Any) -> None:
+        """Ask SQLite how it finds the rows, once for each text of a statement."""
+        if statement.keyword not in _HAS_PLAN:
+            return
+        for other in trace.statements:
+            if other.sql == statement.sql and other.plan:
+                statement.plan = other.plan
+                return
+        self._is_explaining = True
+        try:
+            # A cursor of the plainest kind: nothing of the application's settings is used.
+            rows = sqlite3.Cursor(self).execute(f"EXPLAIN QUERY PLAN {statement.sql}", parameters)
+            statement.plan = [_plan_text(row) for row in rows.fetchall()]
+        finally:
+            self._is_explaining = False
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor that records what is executed on it, and how many rows are fetched."""
+
+    _statement: Statement | None = None
+
+    def execute(self, *args: Any) -> Any:
+        """Execute one statement; here and below, see the same method of `sqlite3.Cursor`."""
+        return self._record(super().execute, *args)
+
+    def executemany(self, *args: Any) -> Any:
+        """Execute one statement for many sets of parameters."""
+        return self._record(super().executemany, *args)
+
+    def executescript(self, *args: Any) -> Any:
+        """Execute many statements."""
+        return self._record(super().executescript, *args)
+
+    def _record(self, execute: Callable[..., Any], *args: Any) -> Any:
+        recording = _begin(self.connection, execute.__name__, args, sys._getframe(2))
+        if recording is None:
+            return execute(*args)
+        error: BaseException | None = None
+        try:
+            return execute(*recording.args)
+        except BaseException as e:
+            error = e
+            raise
+        finally:
+            recording.end(self, error)
+            self._statement = recording.statement
+
+    def fetchone(self) -> Any:
+        """Return the next row."""
+        return self._fetch(super().fetchone, lambda row: row is not None)
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the next rows."""
+        return self._fetch(super().fetchmany, len, *args, **kwargs)
+
+    def fetchall(self) -> Any:
+        """Return all rows that are left."""
+        return self._fetch(super().fetchall, len)
+
+    def __next__(self) -> Any:
+        return self._fetch(super().__next__, lambda _: 1)
+
+    def _fetch(
+        self, fetch: Callable[..., Any], count: Callable[[Any], int], *args: Any, **kwargs: Any
+    ) -> Any:
+        if current() is None or self._statement is None:
+            return fetch(*args, **kwargs)
+        began = time.perf_counter()
+        rows = fetch(*args, **kwargs)
+        self._statement.fetch_seconds += time.perf_counter() - began
+        self._statement.rows_read += count(rows)
+        return rows
+
+
+class _Recording:
+    """The recording of one statement, while it is executed."""
+
+    def __init__(
+        self, trace: Trace, connection: Connection, method: str, args: tuple[Any, ...], frame: Any
+    ) -> None:
+        self._trace = trace
+        self._connection = connection
+        self._parameters: Any = args[1] if len(args) > 1 else ()
+        described: list[str] = []
+        self.args = args
+        if method == "executemany":
+            self.args = (args[0], self._note_sets(args[1]), *args[2:])
+        elif len(args) > 1:
+            described.append(describe(self._parameters))
+        self._changes = connection.total_changes
+        self.statement = Statement(
+            str(args[0]), described, place_of(frame), time.perf_counter(), method=method
+        )
+        connection.statement = self.statement
+
+    def _note_sets(self, sets: Iterable[Any]) -> Iterator[Any]:
+        """Pass the sets of parameters on, and record the first ones."""
+        self.statement.count = 0
+        for parameters in sets:
+            self.statement.count += 1
+            if len(self.statement.parameters) < MAX_SETS:
+                self.statement.parameters.append(describe(parameters))
+            self._parameters = parameters
+            yield parameters
+
+    @harmless
+    def end(self, cursor: sqlite3.Cursor, error: BaseException | None) -> None:
+        """Record what came of it."""
+        statement, connection = self.statement, self._connection
+        statement.execute_seconds = time.perf_counter() - statement.at
+        connection.statement = None
+        statement.is_open = connection.in_transaction
+        statement.rows_changed_in_all = connection.total_changes - self._changes
+        if statement.rows_changed_in_all:  # after a script there is no rowcount
+            statement.rows_changed = max(cursor.rowcount, 0) or statement.rows_changed_in_all
+        self._trace.rows_changed += statement.rows_changed
+        if error:
+            statement.error = describe_error(error)
+        else:
+            connection.explain(self._trace, statement, self._parameters)
+        self.statement = connection.note(self._trace, statement)
+
+
+@harmless
+def _begin(
+    connection: sqlite3.Connection, method: str, args: tuple[Any, ...], frame: FrameType
+) -> _Recording | None:
+    """Begin to record a statement, if this thread works for a request."""
+    trace = current()
+    if trace is None or not args or not isinstance(connection, Connection):
+        return None
+    return _Recording(trace, connection, method, args, frame)
+
+
+def _add(trace: Trace, statement: Statement) -> Statement:
+    """Keep the statement, or have the last one of many that are alike stand for it."""
+    alike = [other for other in trace.statements if other.sql == statement.sql]
+    if len(alike) > MAX_ALIKE:
+        alike[-1].absorb(statement)
+        return alike[-1]
+    if trace.takes_event():
+        trace.statements.append(statement)
+        if not trace.call.is_rest:
+            trace.call.children.append(statement)
+    return statement
+
+
+def _plan_text(row: Any) -> str:
+    text = row[3]
+    return text if isinstance(text, str) else str(text)

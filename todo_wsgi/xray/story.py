@@ -1,0 +1,619 @@
+"""The story of one request, part by part, from what was recorded of it.
+
+It is the same story in the browser (`pages.py`) and in the terminal (`text.py`): these print what
+`tell` returns, and nothing else. So what is secret is hidden here, in one place.
+"""
+
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from todo_wsgi.xray import wire
+from todo_wsgi.xray.remarks import FORM_TYPE, Remark, find_remarks
+from todo_wsgi.xray.shell import BODY_FILE
+from todo_wsgi.xray.trace import (
+    MAX_BODY,
+    MAX_EVENTS,
+    Call,
+    Place,
+    Statement,
+    Trace,
+    Traces,
+    is_part,
+    is_proxied,
+)
+from todo_wsgi.xray.values import CUT, cut, describe, show_bytes
+
+MAX_SHOWN = 2000  # characters of a body that are shown
+MAX_MESSAGES = 20  # to SQLite, in the picture
+
+
+class Text(NamedTuple):
+    """A paragraph."""
+
+    text: str
+
+
+class Code(NamedTuple):
+    """Text as it stands in a file or comes over a wire."""
+
+    text: str
+
+
+class Source(NamedTuple):
+    """A line of source that did something."""
+
+    place: str  # file and line
+    code: str
+
+
+class Table(NamedTuple):
+    """A table; a cell is text or a line of source. It may be folded, where that can be done."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str | Source]]
+    is_folded: bool = False
+
+
+class Node(NamedTuple):
+    """A call in the tree of calls, or a statement."""
+
+    kind: str  # "call", "library" or "sql"
+    label: str
+    result: str
+    time: str
+    source: Source
+    children: list["Node"]
+
+
+class Tree(NamedTuple):
+    """All calls."""
+
+    nodes: list[Node]
+
+
+class Step(NamedTuple):
+    """Another request that this one has to do with; its number is 0 if there is none."""
+
+    number: int
+    relation: str
+    text: str
+
+
+class Steps(NamedTuple):
+    """The requests around this one."""
+
+    steps: list[Step]
+
+
+class Message(NamedTuple):
+    """An arrow in the picture, from one lane to another."""
+
+    time: str
+    start: int
+    end: int
+    text: str
+    took: str
+
+
+class Picture(NamedTuple):
+    """The lanes, and what goes from one to another, in time."""
+
+    lanes: list[str]
+    messages: list[Message]
+
+
+Block = Text | Code | Source | Table | Tree | Steps | Remark
+
+
+class Part(NamedTuple):
+    """A part of the story."""
+
+    number: int
+    title: str
+    blocks: list[Block]
+
+
+class Summary(NamedTuple):
+    """A request in a line."""
+
+    number: int
+    time: str  # of the day
+    method: str
+    target: str
+    status: str
+    took: str
+    kind: str
+    steps: list[Step]
+
+    @property
+    def title(self) -> str:
+        """How it is called."""
+        return f"{self.method} {cut(self.target, 80)}"
+
+
+class Story(NamedTuple):
+    """The whole story of a request."""
+
+    summary: Summary
+    picture: Picture
+    times: Table
+    curl: list[str]  # the words of a command
+    facts: list[tuple[str, str]]  # name and value, to be compared with those of another request
+    parts: list[Part]
+
+
+def tell(trace: Trace, traces: Traces) -> Story:
+    """Return the story of a request, with what is secret hidden in it."""
+    remarks = find_remarks(trace, traces)
+    parts = []
+    for number, (title, blocks) in enumerate(_PARTS.items(), 1):
+        its_remarks = (remark for remark in remarks if remark.part == number)
+        parts.append(Part(number, title, [*blocks(trace), *its_remarks]))
+    story = Story(
+        _summarize(trace), _picture(trace), _times(trace), _curl(trace), _facts(trace), parts
+    )
+    hidden: Story = trace.secrets.hide(story)
+    return hidden
+
+
+def summarize(trace: Trace) -> Summary:
+    """Return the request in a line, with what is secret hidden in it."""
+    hidden: Summary = trace.secrets.hide(_summarize(trace))
+    return hidden
+
+
+def _summarize(trace: Trace) -> Summary:
+    return Summary(
+        trace.number,
+        time.strftime("%H:%M:%S", time.localtime(trace.time)),
+        trace.method,
+        trace.target,
+        str(trace.status or "no answer"),
+        milliseconds(trace.ended - trace.began),
+        _kind(trace),
+        _steps(trace),
+    )
+
+
+def _kind(trace: Trace) -> str:
+    """Return what the answer is, for a browser."""
+    if trace.code == 304:
+        return "the browser has it"
+    if 300 <= trace.code < 400:
+        return "redirect"
+    kind = trace.header("content-type").partition(";")[0]
+    return {"text/html": "page", "text/css": "style sheet"}.get(kind) or (
+        "icon or image" if kind.startswith("image/") else kind
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a time for people."""
+    return f"{seconds * 1000:.2f} ms"
+
+
+def _source(place: Place | None) -> Source:
+    return Source(f"{place.name}:{place.line}", place.code) if place else Source("", "")
+
+
+def _show_lines(data: bytes) -> str:
+    """Return bytes with the ends of lines to be seen."""
+    return show_bytes(data).replace("\r\n", "\\r\\n\n")
+
+
+def _limit(text: str, size: int, what: str) -> list[Block]:
+    """Return a block of text, and how much it is all in all if it was cut."""
+    if len(text) > MAX_SHOWN:
+        return [Code(text[:MAX_SHOWN] + CUT), Text(f"… and so on, {size:,} bytes of {what}.")]
+    return [Code(text)]
+
+
+# 1
+
+
+def _sent(trace: Trace) -> Iterable[Block]:
+    address, port = trace.client
+    raw = trace.raw
+    if raw is None:
+        yield Text(
+            "Rebuilt from the environ: this server does not show the bytes that came over the "
+            f"socket. They came from {address or 'an unknown address'}"
+            + (f", port {port}." if port else ".")
+        )
+        head = f"{trace.method} {trace.target} {trace.environ.get('SERVER_PROTOCOL', '')}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in _rebuilt_headers(trace))
+        yield Code(_show_lines(f"{head}\r\n".encode("latin-1", "replace")))
+        if trace.read_body:
+            yield from _limit(_show_lines(trace.read_body), _body_size(trace), "the body")
+        return
+    yield Text(f"{raw.size:,} bytes came from {address}, port {port}.")
+    yield Code(_show_lines(raw.head))
+    if raw.body:
+        yield Text(f"After the empty line, the body: {raw.size - len(raw.head):,} bytes.")
+        yield from _limit(_show_lines(raw.body), raw.size - len(raw.head), "the body")
+    yield _source(wire.RECEIVES)
+
+
+def _rebuilt_headers(trace: Trace) -> Iterable[tuple[str, str]]:
+    for key, value in trace.environ.items():
+        if key.startswith("HTTP_") or (key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value):
+            yield key.removeprefix("HTTP_").replace("_", "-").title(), str(value)
+
+
+def _body_size(trace: Trace) -> int:
+    return sum(read.size for read in trace.reads)
+
+
+# 2
+
+
+def _environ(trace: Trace) -> Iterable[Block]:
+    yield Text(
+        f"One dictionary for one request, and a call of the application in process "
+        f"{trace.process}, thread {trace.thread}."
+    )
+    rows, others = [], []
+    for key, value in trace.environ.items():
+        text = describe(value)
+        if key in trace.environ_reads:
+            rows.append((key, text, _origin(trace, key), _source(trace.environ_reads[key])))
+        else:
+            others.append((key, text, _origin(trace, key)))
+    yield Table("Entries that the application read", ("Entry", "Value", "From", "Read by"), rows)
+    yield Table("Entries that it did not read", ("Entry", "Value", "From"), others, is_folded=True)
+    if trace.raw:
+        changes = list(wire.find_changes(trace))
+        if changes:
+            yield Table("Headers that the server changed", ("Header", "What it did"), changes)
+        yield _source(wire.MAKES_ENVIRON)
+
+
+def _origin(trace: Trace, key: str) -> str:
+    """Return who is the author of an entry of the environ."""
+    if key.startswith("HTTP_X_FORWARDED") or key in ("HTTP_FORWARDED", "HTTP_VIA"):
+        return "a proxy"
+    if key.startswith("HTTP_"):
+        return f"header {key[5:].replace('_', '-').title()}"
+    if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        return f"header {key.replace('_', '-').title()}"
+    if key in (
+        *("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL"),
+        *("REQUEST_URI", "RAW_URI"),
+    ):
+        return "the first line"
+    if key.startswith("wsgi."):
+        return "the server, for WSGI"
+    if key.startswith("REMOTE_"):
+        return "a proxy" if is_proxied(trace) and key == "REMOTE_ADDR" else "the socket"
+    return "the server"
+
+
+# 3
+
+
+def _route(trace: Trace) -> Iterable[Block]:
+    routing = trace.routing
+    if routing is None:
+        yield Text(
+            "The x-ray knows no table of routes of this application. The functions below show "
+            "which way it took."
+        )
+        return
+    yield Table("Routes in the order in which they were tried", _ROUTE_HEAD, routing.tried)
+    if routing.rest:
+        yield Text(f"The {routing.rest} routes below it were not tried.")
+    yield _source(routing.place)
+
+
+_ROUTE_HEAD = ("Method", "Path", "Handler", "Outcome")
+
+
+# 4
+
+
+def _form(trace: Trace) -> Iterable[Block]:
+    query = str(trace.environ.get("QUERY_STRING", ""))
+    if query:
+        yield _fields("In the address, after the “?”", query.encode("latin-1", "replace"))
+    body = trace.request_body
+    if trace.content_type == FORM_TYPE and body:
+        yield _fields("In the body", body)
+    elif body:
+        yield Text(f"The body is no form: its type is {trace.content_type or 'not given'}.")
+    elif not query:
+        yield Text("The request has no parameters, neither in the address nor in a body.")
+    if trace.reads:
+        yield Table(
+            "What was read of wsgi.input",
+            ("Call", "Got", "Read by"),
+            [(read.call, f"{read.size:,} bytes", _source(read.place)) for read in trace.reads],
+        )
+    elif body:
+        yield Text("Nothing of wsgi.input was read.")
+
+
+def _fields(title: str, encoded: bytes) -> Table:
+    rows = []
+    for pair in encoded.split(b"&")[:100]:
+        name, _, value = pair.partition(b"=")
+        decoded = unquote_to_bytes(value.replace(b"+", b" "))
+        name_bytes = unquote_to_bytes(name.replace(b"+", b" "))
+        cells = (show_bytes(pair), repr(decoded), show_bytes(name_bytes), _as_text(decoded))
+        rows.append(tuple(cut(cell, 500) for cell in cells))
+    return Table(title, ("Split at “&”", "Percent-decoded", "Name", "Value as text"), rows)
+
+
+def _as_text(data: bytes) -> str:
+    try:
+        return repr(data.decode())
+    except UnicodeDecodeError:
+        return "no UTF-8"
+
+
+# 5
+
+
+def _calls(trace: Trace) -> Iterable[Block]:
+    if trace.calls.children:
+        yield Tree([_node(trace, child) for child in trace.calls.children])
+    else:
+        yield Text("No function of the application was recorded.")
+    if trace.events > MAX_EVENTS:
+        yield Text(f"{trace.events - MAX_EVENTS:,} more steps were not recorded.")
+    for failure in trace.failures:
+        outcome = "left the application" if failure.left_application else "was caught"
+        yield Table(
+            f"{failure.error} {outcome}; the values in {failure.function}, which it left",
+            ("Variable", "Value"),
+            failure.values,
+        )
+        yield _source(failure.place)
+    for remark in trace.remarks:
+        yield Text(remark)
+
+
+def _node(trace: Trace, child: Call | Statement) -> Node:
+    if isinstance(child, Statement):
+        sql = " ".join(child.sql.split())
+        result = f"{child.rows_changed} changed" if child.rows_changed else ""
+        result = f"{child.rows_read} read" if child.rows_read else result
+        took = milliseconds(child.execute_seconds + child.fetch_seconds)
+        return Node("sql", cut(sql, 80), result, took, _source(child.place), [])
+    arguments = ", ".join(f"{name}={value}" for name, value in child.arguments)
+    label = f"{child.name}({cut(arguments, 160)})"
+    result = cut(child.result, 160) if child.result is not None else ""
+    if child.result is None:
+        result = f"left with {child.error or 'an exception'}"
+    if child.is_rest and child.count > 1:
+        label, result = f"{child.name}, {child.count} more times", ""
+    return Node(
+        "library" if child.is_library else "call",
+        label,
+        result,
+        milliseconds(child.seconds),
+        _source(child.caller or child.place),
+        [_node(trace, grandchild) for grandchild in child.children],
+    )
+
+
+# 6
+
+
+def _sql(trace: Trace) -> Iterable[Block]:
+    if not trace.statements:
+        yield Text("No SQL was executed: the database was not asked.")
+    for number, statement in enumerate(trace.statements, 1):
+        yield Table(f"Statement {number}", ("", ""), list(_statement_rows(statement)))
+        yield _source(statement.place)
+
+
+def _statement_rows(statement: Statement) -> Iterable[tuple[str, str]]:
+    yield "SQL", textwrap.dedent(statement.sql).strip()
+    if not statement.is_written:
+        yield "Author", "nobody wrote it: the module sqlite3 executes it by itself"
+    for parameters in statement.parameters:
+        yield "Parameters", parameters
+    if statement.count > 1:
+        yield "Times", f"{statement.count:,}, added up here"
+    if statement.rows_read:
+        yield "Rows read", str(statement.rows_read)
+    if statement.rows_changed_in_all:
+        by_triggers = statement.rows_changed_in_all - statement.rows_changed
+        more = f", and {by_triggers} by triggers" if by_triggers else ""
+        yield "Rows changed", f"{statement.rows_changed}{more}"
+    if statement.plan:
+        yield "Query plan", "\n".join(statement.plan)
+    if statement.others > 0:
+        yield "Together with", f"{statement.others} other requests, in one transaction"
+    if statement.error:
+        yield "Error", statement.error
+    yield "Execute", milliseconds(statement.execute_seconds)
+    if statement.fetch_seconds:
+        yield "Fetch", milliseconds(statement.fetch_seconds)
+
+
+# 7
+
+
+def _template(trace: Trace) -> Iterable[Block]:
+    if not trace.fillings:
+        yield Text("No template of this application was filled.")
+    for filling in trace.fillings:
+        count = trace.filled[filling.name]
+        title = f"templates/{filling.name}" if filling.name else "A template"
+        title += f", filled {count:,} times" if count > 1 else ""
+        yield Table(title, ("Hole", "Value", "What went in"), _hole_rows(filling.holes))
+        yield _source(filling.place)
+
+
+def _hole_rows(holes: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    return [(f"${name}", before, after) for name, before, after in holes]
+
+
+# 8
+
+
+def _answer(trace: Trace) -> Iterable[Block]:
+    if trace.status is None:
+        yield Text("The application did not call start_response.")
+        return
+    yield Text(f"Status {trace.status}, a body of {trace.body_size:,} bytes ({trace.body_type}).")
+    yield Table("Headers", ("Header", "Value", "Set by"), list(_answer_headers(trace)))
+    yield _source(trace.answer_place)
+    if trace.sent_head is None:
+        yield Text("This server does not show the bytes that it sends.")
+    else:
+        yield Text(f"On the wire: {len(trace.sent_head):,} bytes of head, then the body.")
+        yield Code(_show_lines(trace.sent_head))
+    if trace.body:
+        yield from _limit(trace.text, trace.body_size, "the body")
+
+
+def _answer_headers(trace: Trace) -> Iterable[tuple[str, str, str]]:
+    own = {str(name).lower() for name, _ in trace.answer_headers}
+    for name, value in trace.answer_headers:
+        yield name, value, "the application"
+    for line in (trace.sent_head or b"").decode("latin-1").split("\r\n")[1:]:
+        name, _, value = line.partition(": ")
+        if name and name.lower() not in own:
+            yield name, value, "the server"
+
+
+# 9
+
+
+def _next(trace: Trace) -> Iterable[Block]:
+    yield Text(_what_it_is(trace))
+    if steps := _steps(trace):
+        yield Steps(steps)
+
+
+def _steps(trace: Trace) -> list[Step]:
+    steps = []
+    if trace.came_from:
+        steps.append(Step(trace.came_from, "Came from", "whose answer sent the browser here"))
+    if trace.page:
+        relation = "Part of" if is_part(trace) else "Sent from"
+        steps.append(Step(trace.page, relation, "the page that its Referer names"))
+    if trace.led_to:
+        steps.append(Step(trace.led_to, "Led to", "on the same connection"))
+    steps += [Step(number, "Needed", "a part of the page") for number in trace.needs]
+    return steps
+
+
+def _what_it_is(trace: Trace) -> str:
+    """Return what the browser does with the answer."""
+    kind = trace.header("content-type").partition(";")[0]
+    if trace.code == 304:
+        return "304: the browser has this already, and shows what it has kept. No body was sent."
+    if 300 <= trace.code < 400:
+        return f"The browser goes to {trace.header('location')} with a GET: that is a new request."
+    if is_part(trace):
+        return f"No page, but a part of one ({kind}): the browser keeps it, and uses it there."
+    if kind == "text/html":
+        return "The browser shows the page. What the page needs, it asks for next."
+    return f"The browser got {kind or 'something without a type'}, and shows or saves it."
+
+
+# The picture, and what may be compared
+
+
+def _times(trace: Trace) -> Table:
+    rows = []
+    raw = trace.raw
+    if raw:
+        rows.append(("The server received the request", milliseconds(raw.ended - raw.began)))
+        rows.append(("It waited for a thread", milliseconds(max(trace.began - raw.ended, 0))))
+    rows.append(("The application worked", milliseconds(trace.ended - trace.began)))
+    sql = sum(s.execute_seconds + s.fetch_seconds for s in trace.statements)
+    rows.append((f"of that in {len(trace.statements)} SQL statements", milliseconds(sql)))
+    if trace.sent_at:
+        rows.append(("Until the server sent", milliseconds(max(trace.sent_at - trace.ended, 0))))
+    return Table("What took how long (watching takes time, too)", ("", ""), rows)
+
+
+def _picture(trace: Trace) -> Picture:
+    start = trace.raw.began if trace.raw else trace.began
+    browser, server, application, sqlite = range(4)
+    messages = []
+
+    def add(at: float, lane: int, to: int, text: str, took: float | None = None) -> None:
+        duration = "" if took is None else milliseconds(took)
+        messages.append(Message(milliseconds(at - start), lane, to, cut(text, 36), duration))
+
+    size = f", {trace.raw.size:,} bytes" if trace.raw else ""
+    add(start, browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
+    add(trace.began, server, application, "application(environ, start_response)")
+    for statement in trace.statements[:MAX_MESSAGES]:
+        took = statement.execute_seconds + statement.fetch_seconds
+        add(statement.at, application, sqlite, " ".join(statement.sql.split()), took)
+    if rest := trace.statements[MAX_MESSAGES:]:
+        took = sum(statement.execute_seconds + statement.fetch_seconds for statement in rest)
+        add(rest[0].at, application, sqlite, f"{len(rest)} more statements", took)
+    worked = trace.ended - trace.began
+    add(trace.ended, application, server, str(trace.status or "an exception"), worked)
+    if trace.sent_head is not None and trace.sent_at:
+        size = f"{len(trace.sent_head) + trace.body_size:,} bytes"
+        add(trace.sent_at, server, browser, f"HTTP/1.1 {trace.status}, {size}")
+    else:
+        add(trace.ended, server, browser, str(trace.status or "an error page of the server"))
+    return Picture(["Browser", trace.server, "Application", "SQLite"], messages)
+
+
+def _facts(trace: Trace) -> list[tuple[str, str]]:
+    query = str(trace.environ.get("QUERY_STRING", ""))
+    tried = trace.routing.tried if trace.routing else []
+    taken = [f"{method} {path}" for method, path, _, outcome in tried if outcome == "taken"]
+    statements = [f"{s.keyword} {' '.join(s.parameters)}".strip() for s in trace.statements]
+    return [
+        ("Request", f"{trace.method} {trace.target}"),
+        ("Fields in the address", query or "none"),
+        ("Fields in the body", cut(show_bytes(trace.request_body), 500) or "none"),
+        ("Route", ", ".join(taken) or "none"),
+        ("SQL", "\n".join(statements) or "none"),
+        ("Rows changed", str(trace.rows_changed)),
+        ("Exceptions", "\n".join(failure.error for failure in trace.failures) or "none"),
+        ("Status", str(trace.status)),
+        ("Location", trace.header("location") or "none"),
+        ("Body", f"{trace.body_size:,} bytes"),
+        ("Process and thread", f"{trace.process}, {trace.thread}"),
+    ]
+
+
+def _curl(trace: Trace) -> list[str]:
+    """Return the words of a command that sends the same request."""
+    body = trace.request_body
+    words = ["curl", "-i", "--globoff", "--path-as-is"]
+    if trace.method == "HEAD":
+        words.append("--head")
+    elif trace.method != ("POST" if body else "GET"):
+        words += ["-X", trace.method]
+    for name, value in _rebuilt_headers(trace):
+        if name not in ("Host", "Content-Length", "Connection", "Accept-Encoding"):
+            words += ["-H", f"{name}: {value}" if value else f"{name};"]
+    if "HTTP_ACCEPT_ENCODING" in trace.environ:
+        words.append("--compressed")
+    if body:
+        is_whole = b"\0" not in body and len(body) < MAX_BODY
+        data = body.decode("utf-8", "surrogateescape") if is_whole else BODY_FILE
+        words += ["--data-binary", data]
+    get = trace.environ.get
+    host = get("HTTP_HOST") or f"{get('SERVER_NAME')}:{get('SERVER_PORT')}"
+    return [*words, f"{get('wsgi.url_scheme')}://{host}{trace.target}"]
+
+
+_PARTS: dict[str, Callable[[Trace], Iterable[Block]]] = {
+    "What the browser sent": _sent,
+    "What the server made of it": _environ,
+    "Which route": _route,
+    "The form": _form,
+    "The functions that ran": _calls,
+    "SQL": _sql,
+    "The template": _template,
+    "What was sent back": _answer,
+    "What the browser does next": _next,
+}

@@ -1,0 +1,234 @@
+"""Values as text, without running a line of the application's code, and without its secrets.
+
+`describe` makes the text when something is recorded, since a value may change afterwards. `Secrets`
+hides passwords, credentials and cookies in it when it is shown.
+"""
+
+import base64
+import binascii
+import html
+import json
+import re
+from collections.abc import Callable, Iterable
+from enum import Enum
+from itertools import islice
+from types import FunctionType, MethodType
+from typing import Any
+from urllib.parse import parse_qsl, quote, quote_plus
+
+MAX_TEXT = 200  # characters of one text
+MAX_ITEMS = 5  # of a list
+MAX_DEPTH = 3  # of lists in lists
+CUT = "…"  # stands where something was left out
+HIDDEN = "[hidden]"
+
+# Names of fields, headers, arguments and variables whose values nobody should see.
+_SECRET_NAME = re.compile(
+    "pass(word|wd|phrase|code)?($|[^a-z])|pwd|secret|token|credential|authori[sz]ation|cookie"
+    "|session|csrf|api.?key|private.?key",
+    re.IGNORECASE,
+)
+_SHORT = 4  # characters; what is shorter is hidden only where it is a value, as in "a=1" and '1'
+
+
+def cut(text: str, length: int = MAX_TEXT) -> str:
+    """Return the text, or its beginning if it is longer than `length` characters."""
+    return text if len(text) <= length else text[:length] + CUT
+
+
+def describe(value: object, depth: int = 0) -> str:
+    """Return the value as Python would write it, cut where it is long.
+
+    Of values whose way to be written the application defines itself, only the class is named:
+    `__repr__` may do anything.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return repr(value)
+    if issubclass(kind, str):
+        # The methods of `str` itself, whatever the subclass has.
+        start = str.__getitem__(value, slice(MAX_TEXT))  # type: ignore[index]
+        return repr(start) if str.__len__(value) <= MAX_TEXT else repr(start + CUT)  # type: ignore[arg-type]
+    if kind in (bytes, bytearray):
+        return repr(bytes(value[:MAX_TEXT])) + (CUT if len(value) > MAX_TEXT else "")  # type: ignore[index, arg-type]
+    if depth < MAX_DEPTH and (items := _describe_items(value, kind, depth + 1)) is not None:
+        return items
+    if kind in (FunctionType, MethodType):
+        return str(value.__qualname__)  # type: ignore[attr-defined]
+    if issubclass(kind, type):
+        return str(type.__getattribute__(value, "__qualname__"))
+    if issubclass(kind, Enum):
+        return f"{kind.__name__}.{object.__getattribute__(value, '_name_')}"
+    if issubclass(kind, BaseException):
+        return describe_error(value)  # type: ignore[arg-type]
+    return f"<{kind.__qualname__}>"
+
+
+_PLAIN = (type(None), bool, int, float, complex)
+
+
+def _describe_items(value: Any, kind: type, depth: int) -> str | None:
+    """Return the value if it is a collection, with its first items, or None if it is not."""
+
+    def join(items: Iterable[str], length: int) -> str:
+        return ", ".join(items) + (f", {CUT} {length} in all" if length > MAX_ITEMS else "")
+
+    if kind in (dict, list, set, frozenset, tuple):
+        first = list(islice(value.items() if kind is dict else value, MAX_ITEMS))
+    if kind is dict:
+        pairs = (f"{describe(name, depth)}: {describe(item, depth)}" for name, item in first)
+        return f"{{{join(pairs, len(value))}}}"
+    if kind is list:
+        return f"[{join((describe(item, depth) for item in first), len(value))}]"
+    if kind in (set, frozenset):
+        return f"{{{join(sorted(describe(item, depth) for item in first), len(value))}}}"
+    if kind is tuple:
+        end = "," if len(value) == 1 else ""
+        return f"({join((describe(item, depth) for item in first), len(value))}{end})"
+    if issubclass(kind, tuple) and (names := vars(kind).get("_fields")):
+        items = zip(names, tuple.__iter__(value), strict=False)
+        return f"{kind.__name__}({', '.join(f'{n}={describe(item, depth)}' for n, item in items)})"
+    return None
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the exception as Python would write it, like "ValueError('too long')"."""
+    arguments = BaseException.args.__get__(error)  # type: ignore[attr-defined]
+    return f"{type(error).__qualname__}({', '.join(map(describe, arguments))})"
+
+
+def describe_all(values: Iterable[tuple[str, object]]) -> list[tuple[str, str]]:
+    """Return names with their values described."""
+    return [(name, describe(value)) for name, value in values]
+
+
+def show_bytes(data: bytes) -> str:
+    """Return bytes as text: UTF-8 as it is, and `\\xff` for what is none."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+class Secrets:
+    """What is hidden in one request's story, by value: so it is hidden wherever it turns up."""
+
+    def __init__(self) -> None:
+        self.values: set[str] = set()  # in all ways in which they may be written
+        self._pattern: re.Pattern[str] | None = None  # that finds them, once it is made
+
+    def add(self, name: str, value: object) -> None:
+        """Hide the value if the name says that it is secret; `value` is text or bytes."""
+        if _SECRET_NAME.search(name):
+            self._hide(value)
+
+    def add_header(self, name: str, value: str) -> None:
+        """Hide what is secret in a header: credentials (RFC 9110, 11.6) and cookies (RFC 6265)."""
+        name = name.lower()
+        if "authorization" in name:
+            scheme, _, credentials = value.partition(" ")
+            self._hide(credentials or scheme)
+            self._hide_basic(credentials)
+        elif name in ("cookie", "set-cookie"):
+            self._hide(value)
+            pairs = value.split(";")[:1] if name == "set-cookie" else value.split(";")
+            for pair in pairs:
+                self._hide(pair.partition("=")[2].strip(' "'))
+        else:
+            self.add(name, value)
+
+    def _hide_basic(self, credentials: str) -> None:
+        """Hide a name and password in base64 (RFC 7617)."""
+        try:
+            decoded = base64.b64decode(credentials, validate=True).decode()
+        except (binascii.Error, ValueError):
+            return
+        self._hide(decoded)
+        self._hide(decoded.partition(":")[2])
+
+    def add_body(self, content_type: str, body: bytes) -> None:
+        """Hide the secret fields of a form, or of JSON."""
+        text = show_bytes(body)
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind == "application/x-www-form-urlencoded":
+            self.add_form(text)
+        elif kind == "multipart/form-data":
+            for name, value in re.findall(
+                r'name="([^"]*)"[^\r]*\r\n.*?\r\n\r?\n?(.*?)\r\n--', text
+            ):
+                self.add(name, value)
+        else:
+            for name, value in re.findall(r'"([^"\\]*)"\s*:\s*"((?:[^"\\]|\\.)*)"', text):
+                self.add(name, value)
+
+    def add_form(self, encoded: str) -> None:
+        """Hide the secret fields of `a=1&b=2`, in a body or after the "?" of an address."""
+        for pair in encoded.split("&"):
+            for name, value in parse_qsl(pair, keep_blank_values=True):
+                self.add(name, value)
+                self.add(name, pair.partition("=")[2])
+
+    def _hide(self, value: object) -> None:
+        text = show_bytes(value) if isinstance(value, bytes) else value
+        if isinstance(text, str) and text.strip():
+            written = {way(text) for way in _WAYS_TO_WRITE}
+            self.values |= {way(once) for once in written for way in _WAYS_TO_WRITE}
+            self._pattern = None
+
+    def hide(self, value: Any) -> Any:
+        """Return the value with all secrets hidden in it; tuples and lists with all they hold."""
+        if isinstance(value, str):
+            return self._hide_in_text(value)
+        if isinstance(value, list):
+            return [self.hide(item) for item in value]
+        if isinstance(value, tuple):
+            items = [self.hide(item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        return value
+
+    def _hide_in_text(self, text: str) -> str:
+        if not self.values:
+            return text
+        if self._pattern is None:
+            self._pattern = _pattern_of(self.values)
+        text = self._pattern.sub(HIDDEN, text)
+        return self._hide_beginnings(text) if CUT in text else text
+
+    def _hide_beginnings(self, text: str) -> str:
+        """Hide what is left of a secret where the text was cut in the midst of it."""
+        pieces = text.split(CUT)
+        for index, piece in enumerate(pieces[:-1]):
+            if size := max((_overlap(piece, secret) for secret in self.values), default=0):
+                pieces[index] = piece[:-size] + HIDDEN
+        return CUT.join(pieces)
+
+
+# As it is, and as it may be written in an address, in HTML, in JSON, and by Python.
+_WAYS_TO_WRITE: list[Callable[[str], str]] = [
+    str,
+    quote,
+    quote_plus,
+    html.escape,
+    lambda text: quote(text, safe=""),
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: repr(text)[1:-1],
+    lambda text: repr(text.encode("utf-8", "backslashreplace"))[2:-1],
+]
+
+
+def _overlap(text: str, secret: str) -> int:
+    """Return how much of the secret's beginning stands at the end of the text; 0 if little."""
+    end = text[-8:]
+    place = secret.rfind(end) if end else -1
+    while place >= 0:
+        if text.endswith(secret[: place + len(end)]):
+            return place + len(end)
+        place = secret.rfind(end, 0, place + len(end) - 1)
+    sizes = range(min(7, len(secret) - 1), 2, -1)
+    return next((size for size in sizes if text.endswith(secret[:size])), 0)
+
+
+def _pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds the secrets: the longest first, since one may be a part of another."""
+    ways = (
+        re.escape(secret) if len(secret) >= _SHORT else rf"(?<=[='\">]){re.escape(secret)}(?!\w)"
+        for secret in sorted(secrets, key=len, reverse=True)
+    )
+    return re.compile("|".join(ways))

@@ -1,0 +1,129 @@
+"""The web site of the x-ray: a WSGI application of its own, for the person at this machine alone.
+
+Each address begins with a key that is made at the start. It is a part of the path and no cookie:
+browsers send cookies to all ports of a machine, so the watched application would get it.
+"""
+
+import hmac
+import logging
+import secrets
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from todo_wsgi.errors import Forbidden, HTTPError, InternalServerError, NotFound
+from todo_wsgi.request import Request, read_integer
+from todo_wsgi.response import Response
+from todo_wsgi.routing import Route, match
+from todo_wsgi.static import ICON, STYLE
+from todo_wsgi.xray import pages
+from todo_wsgi.xray.background import serving
+from todo_wsgi.xray.middleware import XRay
+from todo_wsgi.xray.story import Story, Summary, summarize, tell
+from todo_wsgi.xray.trace import Traces
+
+logger = logging.getLogger("todo_wsgi.xray")
+
+
+@contextmanager
+def viewing(
+    app: WSGIApplication, listener: socket.socket, address: str
+) -> Iterator[tuple[XRay, str]]:
+    """Watch `app`, which is served at `address`, and show what is seen at `listener`.
+
+    Yields what is to be served instead of `app`, and the address of the x-ray.
+    """
+    xray = XRay(app)
+    viewer = Viewer(xray.traces, listener.getsockname()[1], address)
+    try:
+        with serving(viewer, listener):
+            yield xray, viewer.address
+    finally:
+        xray.close()
+
+
+class Viewer:
+    """Shows `traces`. `port` is the one that it is served at, `app` the application's address."""
+
+    def __init__(self, traces: Traces, port: int, app: str) -> None:
+        self._traces = traces
+        self._app = app
+        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        self._key = secrets.token_urlsafe(16)
+        self.address = f"http://127.0.0.1:{port}/{self._key}/"
+        self._base = f"/{self._key}/"
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        return self._respond(Request(environ))(environ, start_response)
+
+    def _respond(self, request: Request) -> WSGIApplication:
+        try:
+            if request.environ.get("HTTP_HOST", "").lower() not in self._hosts:
+                # Another web site may give its own name this machine's address (DNS rebinding).
+                raise Forbidden("The x-ray answers on this machine only, under 127.0.0.1.")
+            handler, numbers = match(_ROUTES, request.method, self._strip_key(request.path))
+            return handler(self, request, *numbers)
+        except HTTPError as error:
+            return pages.error_page(error)
+        except Exception:
+            logger.exception("%s %r", request.method, request.path)
+            return pages.error_page(InternalServerError())
+
+    def _strip_key(self, path: str) -> str:
+        """Return the rest of the path; Forbidden if it does not begin with the key."""
+        if path in (STYLE.path, ICON.path, pages.STYLE_PATH):
+            return path  # these say nothing of the requests
+        _, key, rest = (*path.split("/", 2), "", "")[:3]
+        if not hmac.compare_digest(key.encode(), self._key.encode()):
+            raise Forbidden("Open the address of the x-ray as it was printed, with its key.")
+        return f"/{rest}"
+
+    def show_list(self, request: Request) -> Response:
+        """GET /: the last requests."""
+        is_paused = "pause" in request.query
+        return pages.list_page(self._base, self._app, self._summaries(), is_paused=is_paused)
+
+    def show_request(self, _: Request, number: int) -> Response:
+        """GET /7: the story of a request."""
+        others = [other for other in self._summaries() if other.number != number]
+        return pages.request_page(self._base, self._story(number), others)
+
+    def compare(self, request: Request) -> Response:
+        """GET /compare?left=7&right=8: two requests side by side."""
+        left, right = (read_integer(request.query.get(side, "")) for side in ("left", "right"))
+        return pages.compare_page(self._base, self._story(left), self._story(right))
+
+    def send_style(self, _: Request) -> Response:
+        """GET /xray.css: the style sheet."""
+        return pages.OWN_STYLE
+
+    def send_app_style(self, _: Request) -> Response:
+        """GET /style-....css: the application's style sheet."""
+        return STYLE.response
+
+    def send_icon(self, _: Request) -> Response:
+        """GET /icon-....svg: the application's icon."""
+        return ICON.response
+
+    def _summaries(self) -> list[Summary]:
+        return [summarize(trace) for trace in self._traces.last()]
+
+    def _story(self, number: int | None) -> Story:
+        trace = self._traces.get(number) if number else None
+        if trace is None:
+            raise NotFound(
+                "This request is not kept (any more). Look at the list of the last ones."
+            )
+        return tell(trace, self._traces)
+
+
+_ROUTES = [
+    Route("GET", "/", Viewer.show_list),
+    Route("GET", "/{id}", Viewer.show_request),
+    Route("GET", "/compare", Viewer.compare),
+    Route("GET", pages.STYLE_PATH, Viewer.send_style),
+    Route("GET", STYLE.path, Viewer.send_app_style),
+    Route("GET", ICON.path, Viewer.send_icon),
+]

@@ -1,0 +1,98 @@
+"""The bytes on the socket: what waitress has read for a request, and what it sends before the body.
+
+`watch_waitress` puts a hook into two methods of waitress's classes. Under another server nothing
+calls them, and what the page shows is rebuilt from the environ.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from waitress.parser import HTTPRequestParser
+from waitress.task import Task, WSGITask
+
+from todo_wsgi.xray.trace import Place, RawRequest, Trace
+
+
+def watch_waitress() -> Callable[[], None]:
+    """Have waitress's classes record; return the function that ends this."""
+    receive, build_head = HTTPRequestParser.received, Task.build_response_header
+    if receive.__module__ == __name__:  # they do already
+        return lambda: None
+
+    def receive_and_record(parser: Any, data: bytes) -> int:
+        is_body = parser.headers_finished
+        size: int = receive(parser, data)
+        raw: RawRequest = vars(parser).setdefault("raw_request", RawRequest())
+        raw.add(data[:size], is_body=is_body)
+        return size
+
+    def build_head_and_record(task: Any) -> bytes:
+        head: bytes = build_head(task)
+        trace: Trace | None = vars(task.request).get("trace")
+        if trace:
+            trace.sent_head, trace.sent_at = head, time.perf_counter()
+        return head
+
+    HTTPRequestParser.received = receive_and_record
+    Task.build_response_header = build_head_and_record
+
+    def end() -> None:
+        HTTPRequestParser.received, Task.build_response_header = receive, build_head
+
+    return end
+
+
+def find_raw_request(trace: Trace) -> RawRequest | None:
+    """Return the bytes that the request was made of; None if the server is not waitress.
+
+    waitress then tells this trace what it sends.
+    """
+    ask = trace.environ.get("waitress.client_disconnected")
+    channel = getattr(ask, "__self__", None)
+    if channel is None or not channel.requests:
+        return None
+    parser = channel.requests[0]
+    parser.trace = trace
+    raw: RawRequest | None = vars(parser).get("raw_request")
+    return raw
+
+
+def _place_of(function: Any) -> Place:
+    return Place(function.__code__.co_filename, function.__code__.co_firstlineno)
+
+
+RECEIVES = _place_of(HTTPRequestParser.received)
+MAKES_ENVIRON = _place_of(WSGITask.get_environment)
+
+
+def find_changes(trace: Trace) -> Iterator[tuple[str, str]]:
+    """Yield headers that are not in the environ as they were sent, and what became of them."""
+    lines = trace.raw.head.decode("latin-1").split("\r\n")[1:] if trace.raw else []
+    sent: dict[str, list[str]] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            sent.setdefault(name.lower(), []).append(value.strip(" \t"))
+    for name, values in sent.items():
+        key = name.upper().replace("-", "_")
+        key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+        entry = trace.environ.get(key)
+        if "_" in name:
+            yield name, f"dropped: with its underscore it would look like {name.replace('_', '-')}"
+        elif entry is None:
+            yield name, _DROPPED.get(name, "dropped")
+        elif len(values) > 1:
+            yield name, f"merged: it came {len(values)} times, and is one entry, {entry!r}"
+        elif entry != values[0]:
+            yield name, f"changed: {values[0]!r} became {entry!r}"
+    renamed = [name for name in sent if f"HTTP_{name.upper().replace('-', '_')}" in trace.environ]
+    if renamed:
+        example = renamed[0].upper().replace("-", "_")
+        yield ", ".join(renamed), f"renamed, like {renamed[0]} to HTTP_{example} (RFC 3875, 4.1.18)"
+    length = trace.environ.get("CONTENT_LENGTH")
+    if length and "content-length" not in sent:
+        yield "Content-Length", f"added: {length}, once all pieces of the body had come"
+
+
+_DROPPED = {"transfer-encoding": "dropped: the server has put the pieces of the body together"}
