@@ -8,6 +8,7 @@ one hour. The report is Markdown, as in `benchmarks/README.md`.
 import argparse
 import os
 import platform
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -26,6 +27,7 @@ from systems import (
     BOTTLE,
     FLASK,
     GUNICORN,
+    HERE,
     LIMIT,
     LIMITS,
     ONE,
@@ -34,12 +36,15 @@ from systems import (
     TWO,
     Refused,
     Server,
+    System,
     make_database,
     running,
 )
 
 Results = dict[str, list[float]]  # the values of all rounds, by the name of what was measured
 
+WITHOUT_XRAY = "todo_wsgi without the files of the x-ray"
+WATCHED = "todo_wsgi --xray"
 BARE = "bare sqlite3 inserts, one thread"
 PACKAGES = ["waitress", "gunicorn", "Flask", "Jinja2", "bottle", "falcon"]
 
@@ -61,12 +66,17 @@ def main() -> None:
         for size in [0, *sizes]:
             masters[size] = folder / f"{size}.db"
             make_database(masters[size], ONE.schema, size)
+        xray = measure_xray(folder, rounds, settings.seconds)
+        print_table("Requests a second, and what the x-ray costs", xray)
         latency = measure_latency(folder, rounds, sizes, masters)
         print_table("Median latency for one client, milliseconds", latency)
         starting = measure_starting(folder, rounds, masters, settings.todos)
         print_table("From the start of the process to the first answer, seconds", starting)
         measure_memory(folder, masters[settings.todos], settings.requests)
-    ratios = compare(reading, writing, latency, starting, sizes)
+    ratios = [
+        *compare(reading, writing, latency, starting, sizes),
+        *compare_with_xray(xray),
+    ]
     print("\n| ratio of medians | measured | aim |\n|---|---|---|")
     for name, value, aim in ratios:
         print(f"| {name} | {value:.2f} | {aim} |")
@@ -159,6 +169,27 @@ def insert_without_server(folder: Path, seconds: int) -> float:
             inserts += 1
     database.unlink()
     return inserts / seconds
+
+
+def measure_xray(folder: Path, rounds: Iterable[int], seconds: int) -> Results:
+    """todo_wsgi as it is, without the files of the x-ray, and while that is at work."""
+    copy = folder / "without"
+    ignore = shutil.ignore_patterns(".*", "*.db*", "xray", "tests", "benchmarks", "docs")
+    shutil.copytree(HERE.parent, copy, ignore=ignore)
+    command = [sys.executable, str(copy / "serve.py"), "--port", "{port}"]
+    without = System(WITHOUT_XRAY, command, ONE.schema)
+    watched = System(WATCHED, [*ONE.command, "--xray", "0"], ONE.schema)
+    results: Results = defaultdict(list)
+    with ExitStack() as stack:
+        servers = [(s, stack.enter_context(running(s, folder))) for s in (ONE, without, watched)]
+        for _, server in servers:
+            server.load("get", 1)  # to warm up
+        for work in ("get", "post"):
+            for _ in rounds:
+                for system, server in servers:
+                    rate = server.load(work, seconds).rate
+                    results[f"{work.upper()}, {system.name}"].append(rate)
+    return results
 
 
 def measure_latency(
@@ -263,6 +294,17 @@ def compare(
     yield f"start, {many} / 0 todos", ratio(starting, full, empty), "≤ 1.2"
     flask = f"{FLASK.name}, 50 todos"
     yield f"start, todo_wsgi / {FLASK.name}", ratio(starting, empty, flask), "≤ 0.6"
+
+
+def compare_with_xray(xray: Results) -> Iterator[tuple[str, float, str]]:
+    """Yield what the x-ray costs while it is off, and while it is on."""
+    for work in ("GET", "POST"):
+        for one, other, aim in [
+            (ONE.name, WITHOUT_XRAY, "0.95 to 1.05"),
+            (WATCHED, ONE.name, ""),
+        ]:
+            rates = [statistics.median(xray[f"{work}, {name}"]) for name in (one, other)]
+            yield f"{work}, {one} / {other}", rates[0] / rates[1], aim
 
 
 def print_table(title: str, results: Results) -> None:

@@ -9,14 +9,15 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from wsgiref.simple_server import demo_app
 
 import pytest
 from conftest import read_texts
 from servers import POSIX_ONLY
-from xrays import one_line
+from xrays import one_line, watching
 
 from todo_wsgi.xray import __main__ as command
-from todo_wsgi.xray.text import columns
+from todo_wsgi.xray.text import Printer, columns
 
 PARTS = ["1. What the browser sent", "5. The functions that ran", "9. What the browser does next"]
 
@@ -44,6 +45,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delenv("COLUMNS", raising=False)
     (tmp_path / "other.py").write_text(OTHER)
+    (tmp_path / "leaving.py").write_text("raise SystemExit(3)")
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -68,7 +70,10 @@ def test_one_request_is_sent_and_its_story_printed_in_100_columns(tmp_path: Path
     assert "Parameters ('milk & honey 牛奶和蜂蜜',)" in told
     assert r"HTTP/1.1 303 See Other\r\n" in told
     assert "todo_wsgi/handlers.py" in told
-    assert os.listdir(tmp_path) == ["other.py"]  # its database was a temporary one
+    assert sorted(os.listdir(tmp_path)) == [
+        "leaving.py",
+        "other.py",
+    ]
 
 
 def test_it_uses_a_database_if_it_is_told_so(tmp_path: Path) -> None:
@@ -85,6 +90,21 @@ def test_fields_of_a_get_are_in_its_address() -> None:
     told = one_line(run("HEAD", "/", "show=active", "-H", "X-Odd: ä").stdout)
     assert told.startswith("HEAD /?show=active → 200 OK")
     assert "X-Odd: ä" in told
+
+
+def test_headers_may_come_twice_and_replace_the_usual_ones() -> None:
+    told = run("POST", "/", "-H", "A: 1", "-H", "A: 2", "-H", "content-type: text/plain").stdout
+    assert "A: 1\\r\\n" in told
+    assert "A: 2\\r\\n" in told
+    assert "415 " in told
+    assert "Content-Type: application" not in told
+
+
+def test_a_long_name_of_a_server_fits() -> None:
+    with watching(demo_app) as client:
+        client.get("/", environ_overrides={"SERVER_SOFTWARE": "server" * 20})
+        lines = [*Printer(width=50).lines(client.story())]
+    assert max(map(columns, lines)) <= 50
 
 
 def test_it_shows_anybodys_application(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +133,7 @@ def test_an_exception_of_the_application_is_a_part_of_the_story() -> None:
         (["GET", "/", "-H", "a: b\r\nc: d"], "is no header"),
         (["G T", "/"], "waitress refused the request: HTTP/1.0 400 Bad Request"),
         (["GET", "/", "--app", "nowhere"], "cannot import 'nowhere': ModuleNotFoundError"),
+        (["GET", "/", "--app", "leaving"], "cannot import 'leaving': SystemExit(3)"),
         (["GET", "/", "--app", "other:nothing"], "cannot import 'other:nothing': AttributeError"),
         (["GET", "/", "--app", "other:number"], "'other:number' is no WSGI application"),
         (["GET", "/", "--app", "other", "--db", "x"], "--db is for the todo list"),

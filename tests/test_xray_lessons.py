@@ -19,7 +19,7 @@ from servers import exchange, get, nginx_before, running, serve_command
 from xrays import Watched, watching
 
 from todo_wsgi import Application
-from todo_wsgi.xray.story import Table
+from todo_wsgi.xray.blocks import Table
 
 App = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 
@@ -256,8 +256,23 @@ def test_11_execute_does_not_save_commit_does(
         assert "BEGIN Author nobody wrote it: the module sqlite3 executes it" in (
             client.told(part=6)
         )
-        client.post("/rollback")
+        client.get("/rollback")
+        assert "✗" not in client.told(part=6) + client.told(part=9)
         assert "1 row changed, and ROLLBACK undid it: nothing was saved" in client.told(part=6)
+
+
+def test_11_before_a_script_python_commits(table: Callable[[], sqlite3.Connection]) -> None:
+    def insert(_: WSGIEnvironment) -> None:
+        with closing(table()) as connection:
+            connection.execute("INSERT INTO words VALUES ('milk')")
+            connection.executescript("BEGIN; CREATE TABLE more (word TEXT); COMMIT")
+
+    with watching(answering("", insert)) as client:
+        client.post("/")
+        told = client.told(part=6)
+        assert "COMMIT saved it" in told
+        assert told.count("nobody wrote it") == 2  # BEGIN and COMMIT
+        assert "✗" not in told
 
 
 def test_11_in_autocommit_each_statement_is_saved_by_itself(
@@ -306,7 +321,7 @@ def test_13_a_global_variable_is_no_storage(todos: Watched) -> None:
     with watching(answering("", count)) as client:
         client.get("/")
         told = client.told(part=2)
-        assert "writes the global variable counter. It lives in process" in told
+        assert "can write the global variable counter. It lives in process" in told
         assert "test_xray_lessons.py" in told
     todos.get("/")
     assert f"another thread than {threading.current_thread().name}" in todos.told(part=2)

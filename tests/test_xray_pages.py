@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from wsgiref.types import StartResponse, WSGIEnvironment
 from wsgiref.validate import validator
 
@@ -14,7 +15,7 @@ import pytest
 from browsers import NARROW, WIDE, assert_is_accessible, new_page
 from conftest import assert_keeps_the_promises_of_all
 from playwright.sync_api import Browser, expect
-from servers import Server, get, need, post, running, serve_command, status_of
+from servers import Server, get, need, post, request, running, serve_command, status_of
 from test_wsgi_servers import BIN
 from werkzeug.test import Client, TestResponse
 from xrays import Watched, watching
@@ -66,6 +67,7 @@ def visitor(todos: Watched) -> Visitor:
 
 
 def test_both_addresses_are_printed_and_each_request_is_a_page(site: Server) -> None:
+    assert site.xray_address
     assert re.fullmatch(
         r"Serving \S+/todos.db on http://127\.0\.0\.1:\d+/ \(Ctrl-C stops\)\n"
         r"X-ray of each request on http://127\.0\.0\.1:\d+/[\w-]{22}/\n",
@@ -237,6 +239,8 @@ SECRETS = [
     "6512bd43d9caa6e0",
     "ab1",
     "mF_9.B5f-4.1JqM",
+    "swordfish-dict",
+    "letmein-tuple",
 ]
 
 
@@ -244,6 +248,7 @@ def leaky(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes
     """An application that lets secrets turn up wherever it can."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     log_in(body.decode(), environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_COOKIE"))
+    log_in_with({"password": "swordfish-dict"}, Login("ada", "letmein-tuple"))
     headers = [("Content-Type", "text/html"), ("Set-Cookie", "id=45c48cce2e2d7fbd; Path=/")]
     start_response("200 OK", headers)
     page = f"{body!r} {environ!r}"
@@ -251,6 +256,15 @@ def leaky(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes
         raise ValueError(page)
     except ValueError as error:
         return [str(error).encode()]
+
+
+class Login(NamedTuple):
+    user: str
+    password: str
+
+
+def log_in_with(*logins: object, **options: object) -> object:
+    return [logins, options]
 
 
 def log_in(*values: object) -> object:
@@ -350,6 +364,31 @@ def test_the_curl_line_of_other_methods(todos: Watched, method: str) -> None:
     words = todos.story().curl
     assert ("--head" in words, "-X" in words) == (method == "HEAD", method == "PUT")
     assert words[-2:] == ["--compressed", "http://localhost/?a=[1]"]
+
+
+def test_a_body_that_begins_with_an_at_sign_names_no_file(todos: Watched) -> None:
+    todos.post("/", data=b"@/etc/passwd", content_type="application/x-www-form-urlencoded")
+    assert todos.story().curl[-3:] == ["--data-raw", "@/etc/passwd", "http://localhost/"]
+
+
+def test_one_request_alone_is_not_to_be_compared(visitor: Visitor, todos: Watched) -> None:
+    todos.get("/")
+    assert "<form" not in visitor.look("1").text
+    todos.get("/")
+    assert "<form" in visitor.look("1").text
+
+
+def test_at_port_80_browsers_leave_the_port_out(todos: Watched) -> None:
+    viewer = Viewer(todos.xray.traces, 80, "http://127.0.0.1:8080/")
+    key = viewer.address.split("/")[3]
+    assert Client(viewer).get(f"/{key}/", headers={"Host": "127.0.0.1"}).status_code == 200
+
+
+def test_an_answer_without_a_body_and_an_old_one(site: Server) -> None:
+    site.send(request("HEAD", "/"))
+    assert "bytes of head, and no body" in site.xray(newest(site))
+    site.send(b"GET / HTTP/1.0\r\n\r\n")
+    assert "waitress to Browser: HTTP/1.0 200 OK" in site.xray(newest(site))
 
 
 # In a browser

@@ -9,7 +9,8 @@ from typing import Any
 from werkzeug.test import Client, TestResponse
 
 from todo_wsgi.xray import XRay
-from todo_wsgi.xray.story import Story, tell
+from todo_wsgi.xray.blocks import Story
+from todo_wsgi.xray.story import tell
 from todo_wsgi.xray.text import Printer
 
 

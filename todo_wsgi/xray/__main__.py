@@ -17,8 +17,9 @@ from todo_wsgi import create_app
 from todo_wsgi.schema import DatabaseUnusable
 from todo_wsgi.xray import XRay
 from todo_wsgi.xray.background import serving
+from todo_wsgi.xray.blocks import Story
 from todo_wsgi.xray.sql import watch_connections
-from todo_wsgi.xray.story import Story, tell
+from todo_wsgi.xray.story import tell
 from todo_wsgi.xray.text import MAX_WIDTH, Printer
 from todo_wsgi.xray.values import describe_error
 
@@ -136,7 +137,7 @@ def load(name: str) -> WSGIApplication:
     module, _, attribute = name.partition(":")
     try:
         app: WSGIApplication = getattr(importlib.import_module(module), attribute or "app")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CannotSend(f"cannot import {name!r}: {describe_error(error)}") from error
     if not callable(app):
         raise CannotSend(f"{name!r} is no WSGI application: it cannot be called")
@@ -148,17 +149,19 @@ def build_request(settings: argparse.Namespace, port: int) -> bytes:
     method, path, encoded = settings.method, settings.path, urlencode(settings.fields)
     if not path.startswith("/"):
         raise CannotSend(f"the path {path!r} has to begin with /")
-    headers = {"Host": f"127.0.0.1:{port}", "Connection": "close"}
+    headers = [("Host", f"127.0.0.1:{port}"), ("Connection", "close")]
     body = b""
     if encoded and method in ("GET", "HEAD"):
         path += ("&" if "?" in path else "?") + encoded
     elif encoded or method == "POST":
         body = encoded.encode()
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
-        headers["Content-Length"] = str(len(body))
-    headers |= dict(settings.header)
+        headers.append(("Content-Type", "application/x-www-form-urlencoded"))
+        headers.append(("Content-Length", str(len(body))))
+    given = {name.lower() for name, _ in settings.header}
+    headers = [(name, value) for name, value in headers if name.lower() not in given]
+    headers += settings.header
     target = quote(path, safe="/?&=%#+~:;,@!$'()*[]")
-    lines = [f"{method} {target} HTTP/1.1", *(f"{n}: {value}" for n, value in headers.items())]
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8") + body
 
 

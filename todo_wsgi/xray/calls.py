@@ -11,7 +11,7 @@ import inspect
 import opcode
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
@@ -98,6 +98,8 @@ class CallRecorder:
         call = None
         if not caller.call.is_rest:
             call = self._generators.get(id(frame)) or self._new_call(frame, caller)
+        if call and frame.f_code.co_flags & inspect.CO_GENERATOR:  # it will be entered again
+            self._generators[id(frame)] = call
         self._trace.call = call or caller.call
         running = _Frame(id(frame), self._trace.call, call is not None, time.perf_counter())
         self._stack.append(running)
@@ -134,8 +136,6 @@ class CallRecorder:
         if not is_library:
             for variable in _globals_written(code):
                 self._trace.written_globals.setdefault(variable, place)
-        if code.co_flags & inspect.CO_GENERATOR:
-            self._generators[id(frame)] = call
         return call
 
     def _arguments(self, frame: FrameType) -> list[tuple[str, object]]:
@@ -162,31 +162,39 @@ class CallRecorder:
             return
         call = running.call
         call.seconds += time.perf_counter() - running.began
-        how = opcode.opname[frame.f_code.co_code[frame.f_lasti]] if result is None else ""
-        if result is None and how not in _RETURNS:
-            call.result = None
-            self._raised.append(call)
-        else:
-            call.result = describe(result)
-        if how != "YIELD_VALUE" and result is None:
-            self._generators.pop(id(frame), None)
+        is_generator = id(frame) in self._generators
+        # What a function is left with is None, too, if it is left with an exception.
+        if result is None or is_generator:
+            instruction = opcode.opname[frame.f_code.co_code[frame.f_lasti]]
+            if is_generator and instruction != "YIELD_VALUE":
+                del self._generators[id(frame)]
+            if result is None and instruction not in _RETURNS:
+                call.result = None
+                self._raised.append(call)
+                return
+        self._trace.secrets.add("", result)
+        call.result = describe(result)
 
     def add_failure(self, error: BaseException, *, left_application: bool) -> None:
         """Record an exception, with the values of the frame of the application that it left."""
         self._known.append(error)
-        frame = _last_frame(error.__traceback__)
-        if frame is None or isinstance(error, _FLOW):
+        left = [tb for tb in _entries(error.__traceback__) if is_application(_file_of(tb))]
+        if not left or isinstance(error, _FLOW):
             return
+        codes = [tb.tb_frame.f_code for tb in left]
+        places = [(code.co_filename, code.co_firstlineno) for code in codes]
         for call in self._raised:
-            call.error = describe_error(error)
+            if call.place in places:
+                call.error = describe_error(error)
         self._raised.clear()
+        frame = left[-1].tb_frame
         variables = list(frame.f_locals.items())[:MAX_VARIABLES]
         for name, value in variables:
             self._trace.secrets.add(name, value)
         self._trace.failures.append(
             Failure(
                 describe_error(error),
-                Place(frame.f_code.co_filename, _line_of(error.__traceback__, frame)),
+                Place(frame.f_code.co_filename, left[-1].tb_lineno),
                 frame.f_code.co_qualname,
                 describe_all(variables),
                 left_application,
@@ -196,27 +204,17 @@ class CallRecorder:
     def forget(self) -> None:
         """Let go of exceptions, which hold frames and all that these hold."""
         self._known.clear()
-        self._generators.clear()
 
 
-def _last_frame(traceback: TracebackType | None) -> FrameType | None:
-    """Return the innermost frame of the application that an exception has left."""
-    found = None
+def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    """Yield the frames that an exception has left, the innermost one last."""
     while traceback:
-        if is_application(traceback.tb_frame.f_code.co_filename):
-            found = traceback.tb_frame
+        yield traceback
         traceback = traceback.tb_next
-    return found
 
 
-def _line_of(traceback: TracebackType | None, frame: FrameType) -> int:
-    """Return the line in which the exception has left the frame."""
-    line = frame.f_lineno
-    while traceback:
-        if traceback.tb_frame is frame:
-            line = traceback.tb_lineno
-        traceback = traceback.tb_next
-    return line
+def _file_of(entry: TracebackType) -> str:
+    return entry.tb_frame.f_code.co_filename
 
 
 @functools.cache

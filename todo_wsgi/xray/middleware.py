@@ -7,6 +7,7 @@ same dict, a list is passed on as that list, and an exception as it is.
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from http import HTTPMethod
 from io import BytesIO
 from types import FrameType
@@ -20,7 +21,7 @@ from todo_wsgi.xray.calls import CallRecorder
 from todo_wsgi.xray.environ import WatchedStream, watch_keys
 from todo_wsgi.xray.sql import watch_connections
 from todo_wsgi.xray.trace import MAX_BODY, Trace, Traces, harmless, on, place_of
-from todo_wsgi.xray.values import cut, describe_error
+from todo_wsgi.xray.values import cut, describe, describe_all, describe_error
 from todo_wsgi.xray.wire import find_raw_request, watch_waitress
 
 MAX_VALUE = 4000  # characters of one value of the environ
@@ -37,7 +38,7 @@ class XRay:
         self.app = app
         self.traces = Traces()
         self.watchers = todo.watchers()
-        self._ends = [watch_connections(), watch_waitress(), todo.watch_changes(app)]
+        self._ends = [watch_connections(), *watch_waitress(), *todo.watch_changes(app)]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request with the application, and record it (PEP 3333)."""
@@ -67,10 +68,10 @@ class _Recording:
         self._chunks: list[Any] = []  # the first ones of the body
         self.trace = trace = Trace()
         trace.environ = {
-            name: cut(value, MAX_VALUE) if type(value) is str else value
-            for name, value in environ.items()
+            name: cut(value, MAX_VALUE) for name, value in environ.items() if type(value) is str
         }
-        trace.raw = find_raw_request(trace)
+        trace.entries = describe_all(environ.items())
+        trace.raw = find_raw_request(environ, trace)
         _find_secrets(trace)
         self._calls = CallRecorder(trace, xray.watchers)
         if sys.getprofile():
@@ -87,6 +88,7 @@ class _Recording:
     ) -> Iterable[bytes]:
         """Return what the application returns."""
 
+        @wraps(start_response)  # so that it goes by the same name
         def start(*args: Any, **kwargs: Any) -> Callable[[bytes], object]:
             self._note_start((*args, *kwargs.values()), sys._getframe(1))
             write = start_response(*args, **kwargs)
@@ -102,21 +104,31 @@ class _Recording:
             with on(self.trace):
                 body = app(environ, start)
         except BaseException as error:
-            self.fail(error)
+            self.note_failure(error)
+            self.finish(None)
             raise
         return self._watch_body(body)
 
     @harmless
     def _note_start(self, args: tuple[Any, ...], frame: FrameType) -> None:
-        self._start = (*args[:1], *(list(a) if type(a) is list else a for a in args[1:2]))
-        self.trace.status, self.trace.headers = (*self._start, None, None)[:2]
-        self.trace.answer_place = place_of(frame)
+        trace = self.trace
+        trace.answer_place = place_of(frame)
+        status, headers = (*args, None, None)[:2]
+        # A list of its own, since the server may change it.
+        self._start = (status, list(headers) if type(headers) is list else headers)
+        trace.status = status if type(status) is str else describe(status)
+        trace.types = [_type_of(status), _type_of(headers)]
+        trace.headers = [
+            (cut(header[0]), cut(header[1], MAX_VALUE))
+            for header in (headers if type(headers) in (list, tuple) else ())
+            if type(header) is tuple and [type(part) for part in header] == [str, str]
+        ]
 
     def _watch_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Return the body: itself if the server may ask what it is, else one that records."""
         self.trace.body_type = type(body).__name__
         file_wrapper = self._environ.get("wsgi.file_wrapper", FileWrapper)
-        if isinstance(body, list | tuple | str | bytes):
+        if type(body) in _WHOLE:
             for chunk in body:
                 self.note_chunk(chunk)
         elif not isinstance(file_wrapper, type) or not isinstance(body, file_wrapper):
@@ -135,25 +147,33 @@ class _Recording:
             trace.body_size += len(chunk)
 
     @harmless
-    def fail(self, error: BaseException) -> None:
+    def note_failure(self, error: BaseException) -> None:
         """Record an exception that leaves the application."""
         self._calls.add_failure(error, left_application=True)
-        self.finish(None)
 
-    @harmless
     def finish(self, body: Any) -> None:
         """Record the end: nothing of the application runs any more."""
+        self.trace.profile = None
+        with on(self.trace):
+            self._complete(body)
+            self._keep()
+
+    @harmless
+    def _keep(self) -> None:
+        self._calls.forget()
+        self._traces.add(self.trace)
+
+    @harmless
+    def _complete(self, body: Any) -> None:
         trace = self.trace
         trace.ended = time.perf_counter()
-        for name, value in trace.answer_headers:
+        for name, value in trace.headers:
             trace.secrets.add_header(name, value)
         trace.secrets.add_body(trace.content_type, trace.read_body)
         trace.invalid_environ = _validate(self._environ, ["200 OK", [_TEXT]], [b"..."])
         if not trace.left_with_exception:
-            body = body if isinstance(body, list | tuple | str | bytes) else self._chunks
+            body = body if type(body) in _WHOLE else self._chunks
             trace.invalid_answer = self._validate_answer(body)
-        self._calls.forget()
-        self._traces.add(trace)
 
     def _validate_answer(self, body: Any) -> str:
         environ: dict[str, Any] = {"REQUEST_METHOD": self.trace.method, "QUERY_STRING": ""}
@@ -162,15 +182,23 @@ class _Recording:
 
 
 _TEXT = ("Content-Type", "text/plain")
+_WHOLE = (list, tuple, str, bytes)  # bodies that are there, and not made piece by piece
+
+
+def _type_of(value: object) -> str:
+    if isinstance(value, list) and value:
+        item = value[0]
+        inner = ", ".join(type(part).__name__ for part in item) if isinstance(item, tuple) else ""
+        return f"list of {type(item).__name__}" + (f" of ({inner})" if inner else "")
+    return type(value).__name__
 
 
 def _find_secrets(trace: Trace) -> None:
     """Find what is secret in the request, as far as it has come."""
     secrets = trace.secrets
     for name, value in trace.environ.items():
-        if isinstance(value, str):
-            secrets.add_header(name.removeprefix("HTTP_").replace("_", "-"), value)
-    secrets.add_form(str(trace.environ.get("QUERY_STRING", "")))
+        secrets.add_header(name.removeprefix("HTTP_").replace("_", "-"), value)
+    secrets.add_form(trace.query)
     if trace.raw:
         for line in trace.raw.head.decode("latin-1").split("\r\n")[1:]:
             name, _, value = line.partition(":")
@@ -223,10 +251,16 @@ class _Body:
         return self
 
     def __next__(self) -> bytes:
-        with on(self._recording.trace):
-            if self._pieces is None:
-                self._pieces = iter(self._body)
-            piece = next(self._pieces)
+        try:
+            with on(self._recording.trace):
+                if self._pieces is None:
+                    self._pieces = iter(self._body)
+                piece = next(self._pieces)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._recording.note_failure(error)
+            raise
         self._recording.note_chunk(piece)
         return piece
 

@@ -8,8 +8,7 @@ from todo_wsgi.response import Response, status_text
 from todo_wsgi.static import ICON, STYLE
 from todo_wsgi.templating import SafeHTML, Template
 from todo_wsgi.xray import shell
-from todo_wsgi.xray.picture import draw
-from todo_wsgi.xray.story import (
+from todo_wsgi.xray.blocks import (
     Block,
     Code,
     Node,
@@ -22,6 +21,7 @@ from todo_wsgi.xray.story import (
     Text,
     Tree,
 )
+from todo_wsgi.xray.picture import draw
 from todo_wsgi.xray.trace import MAX_REQUESTS
 
 REFRESH = 2  # seconds after which the list is loaded again
@@ -36,6 +36,7 @@ def _load(name: str) -> Template:
 _PAGE = _load("page.html")
 _LIST = _load("list.html")
 _REQUEST = _load("request.html")
+_CHOOSE = _load("choose.html")
 _COMPARE = _load("compare.html")
 _ERROR = Template("<h1>$title</h1>\n<p>$detail</p>\n")
 
@@ -125,13 +126,17 @@ def request_page(base: str, story: Story, others: list[Summary]) -> Response:
         parts=_join(_PART.render(**_part_values(part)) for part in story.parts),
         curl=shell.join(story.curl),
         curl_note=_TEXT.render(text=shell.NOTE) if shell.BODY_FILE in story.curl else "",
-        compare=f"{base}compare",
-        choices=_join(
-            _CHOICE.render(number=other.number, label=f"{other.number}: {other.title}")
-            for other in others
-        ),
+        compare=_render_choices(base, summary.number, others) if others else "",
     )
     return _page(f"{summary.title}, request {summary.number}", content)
+
+
+def _render_choices(base: str, number: int, others: list[Summary]) -> SafeHTML:
+    choices = (
+        _CHOICE.render(number=other.number, label=f"{other.number}: {other.title}")
+        for other in others
+    )
+    return _CHOOSE.render(action=f"{base}compare", number=number, choices=_join(choices))
 
 
 def _part_values(part: Part) -> dict[str, object]:

@@ -11,23 +11,13 @@ from html.parser import HTMLParser
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from todo_wsgi.xray.trace import Statement, Trace, Traces, is_part, is_proxied
+from todo_wsgi.xray.blocks import ANSWER, ENVIRON, FORM, NEXT, SENT, SQL, TEMPLATE, Remark
+from todo_wsgi.xray.trace import Trace, Traces, is_part, is_proxied
 from todo_wsgi.xray.values import show_bytes
-
-SENT, ENVIRON, ROUTE, FORM, CALLS, SQL, TEMPLATE, ANSWER, NEXT = range(1, 10)
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")  # methods that may change nothing (RFC 9110, 9.2.1)
 _MIN_TYPED = 3  # characters; what is shorter is found in any SQL and any page by chance
-
-
-class Remark(NamedTuple):
-    """What is to be said in a part; `lesson` is the number of the thing that it is about."""
-
-    part: int
-    lesson: int
-    is_mistake: bool
-    text: str
 
 
 Remarks = Iterable[Remark]
@@ -72,8 +62,14 @@ def reload_posts_again(trace: Trace, _: Traces) -> Remarks:
     """3. Without a redirect, a reload posts again."""
     if trace.method in SAFE or not trace.code:
         return
-    if 300 <= trace.code < 400:
-        text = "After this redirect, a reload repeats the GET that follows, and never this POST."
+    if trace.redirects_to and trace.code in (307, 308):
+        text = f"{trace.code} has the browser send the {trace.method} again, to the new address."
+        yield Remark(NEXT, 3, True, text)
+    elif trace.redirects_to:
+        text = (
+            "After this redirect, a reload repeats the GET that follows, and never this "
+            f"{trace.method}."
+        )
         yield Remark(NEXT, 3, False, text)
     elif trace.rows_changed:
         text = (
@@ -88,7 +84,7 @@ def reload_posts_again(trace: Trace, _: Traces) -> Remarks:
 
 def redirect_is_an_answer(trace: Trace, _: Traces) -> Remarks:
     """4. A redirect is an answer, and then a new request."""
-    if 300 <= trace.code < 400 and trace.header("location"):
+    if trace.redirects_to:
         text = (
             f"A redirect is a whole answer: {trace.status}, headers, and a body of "
             f"{trace.body_size} bytes. The server does not go anywhere. The browser reads "
@@ -102,7 +98,7 @@ def redirect_is_an_answer(trace: Trace, _: Traces) -> Remarks:
 
 def get_and_post(trace: Trace, _: Traces) -> Remarks:
     """5. GET and POST differ in what may change, not in where parameters travel."""
-    query, body = bool(trace.environ.get("QUERY_STRING")), bool(trace.request_body)
+    query, body = bool(trace.query), bool(trace.request_body)
     where = {
         (True, True): "in the address and in the body",
         (True, False): "in the address",
@@ -195,8 +191,7 @@ def _controls_of(page: Trace, trace: Trace) -> list[_Control]:
 
 def _fields_of(trace: Trace) -> list[tuple[str, str]]:
     """Return the fields that were sent, in the address and in the body."""
-    query = str(trace.environ.get("QUERY_STRING", ""))
-    fields = parse_qsl(query, keep_blank_values=True)
+    fields = parse_qsl(trace.query, keep_blank_values=True)
     if trace.content_type == FORM_TYPE:
         fields += parse_qsl(show_bytes(trace.request_body), keep_blank_values=True)
     return fields
@@ -221,7 +216,7 @@ def body_is_read_once(trace: Trace, _: Traces) -> Remarks:
 def four_stages(trace: Trace, _: Traces) -> Remarks:
     """9. Bytes, percent-encoding, str and HTML are four stages of one value."""
     pairs = show_bytes(trace.request_body if trace.content_type == FORM_TYPE else b"").split("&")
-    pairs += str(trace.environ.get("QUERY_STRING", "")).split("&")
+    pairs += trace.query.split("&")
     for pair in pairs:
         for name, value in parse_qsl(pair):
             encoded = pair.partition("=")[2]
@@ -236,61 +231,50 @@ def four_stages(trace: Trace, _: Traces) -> Remarks:
 
 def types_of_wsgi(trace: Trace, _: Traces) -> Remarks:
     """10. What types WSGI wants, and what `wsgiref.validate` says."""
+    if not trace.types:  # start_response was not called
+        return
     text = (
         "WSGI wants a str like '200 OK', a list of tuples of two str, and an iterable of bytes "
-        f"(PEP 3333). It got {_type_of(trace.status)}, {_type_of(trace.headers)}, and "
-        f"{trace.body_type or 'nothing'}."
+        f"(PEP 3333). It got {', '.join(trace.types)}, and {trace.body_type or 'nothing'}."
     )
     for who, problem in (("server", trace.invalid_environ), ("application", trace.invalid_answer)):
         if problem:
             complaint = f"wsgiref.validate complains about the {who}: {problem}"
             yield Remark(ANSWER, 10, True, complaint)
-    if not trace.invalid_answer:
+    if not trace.invalid_answer and not trace.left_with_exception:
         text += " wsgiref.validate has nothing to say against it."
     yield Remark(ANSWER, 10, False, text)
 
 
-def _type_of(value: object) -> str:
-    if isinstance(value, list) and value:
-        item = value[0]
-        inner = ", ".join(type(part).__name__ for part in item) if isinstance(item, tuple) else ""
-        return f"list of {type(item).__name__}" + (f" of ({inner})" if inner else "")
-    return type(value).__name__
-
-
 def commit_saves(trace: Trace, _: Traces) -> Remarks:
     """11. execute does not save, commit does."""
-    open_changes: list[Statement] = []
-    for statement in trace.statements:
-        if statement.keyword in ("COMMIT", "END") and open_changes:
-            text = (
-                f"execute changed {_count(open_changes)}, but saved nothing: until COMMIT, nobody "
-                "else sees it, and a crash undoes it. COMMIT saved it."
-            )
-            yield Remark(SQL, 11, False, text)
-        elif statement.keyword == "ROLLBACK" and open_changes:
-            text = f"{_count(open_changes)} changed, and ROLLBACK undid it: nothing was saved."
-            yield Remark(SQL, 11, False, text)
-        elif statement.rows_changed_in_all and statement.is_open:
-            open_changes.append(statement)
-            continue
-        elif statement.rows_changed_in_all:
-            text = "Outside of a transaction each statement is saved by itself (autocommit)."
-            yield Remark(SQL, 11, False, text)
-            continue
-        else:
-            continue
-        open_changes = []
-    if open_changes:
-        text = (
-            f"execute changed {_count(open_changes)}, and nobody committed: it is not saved, and "
-            "other writers wait. Call commit(), or write inside of “with connection:”."
-        )
-        yield Remark(SQL, 11, True, text)
-
-
-def _count(statements: list[Statement]) -> str:
-    return _rows(sum(statement.rows_changed for statement in statements))
+    for count, end in dict.fromkeys(trace.transactions):
+        rows = _rows(count)
+        yield {
+            "COMMIT": Remark(
+                SQL,
+                11,
+                False,
+                f"execute changed {rows}, but saved nothing: until COMMIT, nobody else sees it, "
+                "and a crash undoes it. COMMIT saved it.",
+            ),
+            "ROLLBACK": Remark(
+                SQL, 11, False, f"{rows} changed, and ROLLBACK undid it: nothing was saved."
+            ),
+            "autocommit": Remark(
+                SQL,
+                11,
+                False,
+                "Outside of a transaction each statement is saved by itself (autocommit).",
+            ),
+            "": Remark(
+                SQL,
+                11,
+                True,
+                f"execute changed {rows}, and nobody committed: it is not saved, and other "
+                "writers wait. Call commit(), or write inside of “with connection:”.",
+            ),
+        }[end]
 
 
 def _rows(count: int) -> str:
@@ -320,7 +304,7 @@ def globals_are_no_storage(trace: Trace, _: Traces) -> Remarks:
     """13. A global variable is no storage."""
     for name, place in trace.written_globals.items():
         text = (
-            f"{place.name}:{place.line} writes the global variable {name}. It lives in process "
+            f"{place.name}:{place.line} can write the global variable {name}. It lives in process "
             f"{trace.process} alone, all its threads share it, and it is gone after a restart. "
             "Store what is to last in the database."
         )
@@ -354,7 +338,7 @@ def _is_in_page(trace: Trace, value: str) -> bool:
     return trace.header("content-type").startswith("text/html") and value in trace.text
 
 
-def who_did_what(trace: Trace, traces: Traces) -> Remarks:
+def who_did_what(trace: Trace, _: Traces) -> Remarks:
     """15. What the server, WSGI, the application and a proxy each did."""
     proxy = (
         "a proxy took the request from the browser and passed it on, with headers of its own; "

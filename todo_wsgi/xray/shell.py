@@ -1,10 +1,35 @@
-"""A command line for a shell, from the words that the program is to get."""
+"""The same request as a command line for a shell."""
 
 import shlex
 from collections.abc import Iterator
 
+from todo_wsgi.xray.trace import MAX_BODY, Trace
+
 BODY_FILE = "@body.bin"
 NOTE = "Put the body into the file body.bin first: it is too long for a line, or has bytes 0."
+
+
+def curl(trace: Trace) -> list[str]:
+    """Return the words of a command that sends the same request."""
+    body = trace.request_body
+    words = ["curl", "-i", "--globoff", "--path-as-is"]
+    if trace.method == "HEAD":
+        words.append("--head")
+    elif trace.method != ("POST" if body else "GET"):
+        words += ["-X", trace.method]
+    for name, value in trace.request_headers:
+        if name not in ("Host", "Content-Length", "Connection", "Accept-Encoding"):
+            words += ["-H", f"{name}: {value}" if value else f"{name};"]
+    if "HTTP_ACCEPT_ENCODING" in trace.environ:
+        words.append("--compressed")
+    if body:
+        if b"\0" in body or len(body) >= MAX_BODY:
+            words += ["--data-binary", BODY_FILE]
+        else:
+            words += ["--data-raw", body.decode("utf-8", "surrogateescape")]
+    get = trace.environ.get
+    host = get("HTTP_HOST") or f"{get('SERVER_NAME')}:{get('SERVER_PORT')}"
+    return [*words, f"{get('wsgi.url_scheme')}://{host}{trace.target}"]
 
 
 def quote(word: str) -> str:

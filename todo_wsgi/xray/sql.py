@@ -13,8 +13,9 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+from todo_wsgi.xray.hooks import put_in_place
 from todo_wsgi.xray.trace import MAX_SETS, Statement, Trace, current, harmless, place_of
-from todo_wsgi.xray.values import describe, describe_error
+from todo_wsgi.xray.values import describe, describe_error, show_bytes
 
 MAX_ALIKE = 3  # times that one statement is shown; then what follows is added up
 
@@ -24,22 +25,16 @@ _HAS_PLAN = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
 
 def watch_connections() -> Callable[[], None]:
     """Have new connections record; return the function that ends this."""
-    connect = sqlite3.connect
-    if connect.__module__ == __name__:  # they do already
-        return lambda: None
 
-    def connect_and_record(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-        if len(args) < 6:  # else the sixth one is the factory
-            kwargs.setdefault("factory", Connection)
-        connection: sqlite3.Connection = connect(*args, **kwargs)
-        return connection
+    def watch(connect: Callable[..., sqlite3.Connection]) -> Callable[..., sqlite3.Connection]:
+        def connect_and_record(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+            if len(args) < 6:  # else the sixth one is the factory
+                kwargs.setdefault("factory", Connection)
+            return connect(*args, **kwargs)
 
-    sqlite3.connect = connect_and_record  # type: ignore[assignment]
+        return connect_and_record
 
-    def end() -> None:
-        sqlite3.connect = connect
-
-    return end
+    return put_in_place(sqlite3, "connect", watch)
 
 
 class Connection(sqlite3.Connection):
@@ -55,9 +50,9 @@ class Connection(sqlite3.Connection):
         this = weakref.proxy(self)  # so that it still closes when nobody holds it any more
         self.set_trace_callback(lambda sql: this._note_unwritten(sql))
 
-    def cursor(self, *args: Any) -> Any:
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Return a cursor that records, unless another kind is wanted."""
-        return super().cursor(*(args or (Cursor,)))
+        return super().cursor(*args, **kwargs) if args or kwargs else super().cursor(Cursor)
 
     def execute(self, *args: Any) -> Any:
         """Execute one statement; here and below, see the same method of `sqlite3.Connection`."""
@@ -90,6 +85,7 @@ class Connection(sqlite3.Connection):
         finally:
             for statement in self._ends:
                 statement.execute_seconds = time.perf_counter() - began
+            if self._ends:
                 self._traces = []
 
     @harmless
@@ -100,8 +96,11 @@ class Connection(sqlite3.Connection):
         if trace is None or self._is_explaining or keyword not in _TRANSACTION:
             return
         if self.statement and self.statement.method == "executescript":
-            return
-        if self.statement and self.statement.keyword == keyword:
+            # Before a script, Python commits what is open. All else stands in the script.
+            if not self.statement.is_open:
+                return
+            self.statement.is_open = False
+        elif self.statement and self.statement.keyword == keyword:
             return
         place = place_of(sys._getframe(1))
         statement = Statement(sql.strip(), [], place, time.perf_counter(), is_written=False)
@@ -145,7 +144,7 @@ class Connection(sqlite3.Connection):
                 return
         self._is_explaining = True
         try:
-            # A cursor of the plainest kind: nothing of the application's settings is used.
+            # A cursor of the plainest kind, which makes tuples, whatever the application's do.
             rows = sqlite3.Cursor(self).execute(f"EXPLAIN QUERY PLAN {statement.sql}", parameters)
             statement.plan = [_plan_text(row) for row in rows.fetchall()]
         finally:
@@ -218,17 +217,20 @@ class _Recording:
     ) -> None:
         self._trace = trace
         self._connection = connection
-        self._parameters: Any = args[1] if len(args) > 1 else ()
-        described: list[str] = []
+        self._parameters: Any = ()
         self.args = args
+        described: list[str] = []
         if method == "executemany":
             self.args = (args[0], self._note_sets(args[1]), *args[2:])
         elif len(args) > 1:
+            self._parameters = args[1]
+            trace.secrets.add("", self._parameters)
             described.append(describe(self._parameters))
         self._changes = connection.total_changes
         self.statement = Statement(
             str(args[0]), described, place_of(frame), time.perf_counter(), method=method
         )
+        self.statement.is_open = connection.in_transaction
         connection.statement = self.statement
 
     def _note_sets(self, sets: Iterable[Any]) -> Iterator[Any]:
@@ -237,6 +239,7 @@ class _Recording:
         for parameters in sets:
             self.statement.count += 1
             if len(self.statement.parameters) < MAX_SETS:
+                self._trace.secrets.add("", parameters)
                 self.statement.parameters.append(describe(parameters))
             self._parameters = parameters
             yield parameters
@@ -251,12 +254,10 @@ class _Recording:
         statement.rows_changed_in_all = connection.total_changes - self._changes
         if statement.rows_changed_in_all:  # after a script there is no rowcount
             statement.rows_changed = max(cursor.rowcount, 0) or statement.rows_changed_in_all
-        self._trace.rows_changed += statement.rows_changed
-        if error:
-            statement.error = describe_error(error)
-        else:
-            connection.explain(self._trace, statement, self._parameters)
+        statement.error = describe_error(error) if error else ""
         self.statement = connection.note(self._trace, statement)
+        if not error and statement.count:
+            connection.explain(self._trace, self.statement, self._parameters)
 
 
 @harmless
@@ -285,4 +286,4 @@ def _add(trace: Trace, statement: Statement) -> Statement:
 
 def _plan_text(row: Any) -> str:
     text = row[3]
-    return text if isinstance(text, str) else str(text)
+    return show_bytes(text) if isinstance(text, bytes) else str(text)

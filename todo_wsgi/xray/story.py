@@ -6,15 +6,38 @@ It is the same story in the browser (`pages.py`) and in the terminal (`text.py`)
 
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 from urllib.parse import unquote_to_bytes
 
 from todo_wsgi.xray import wire
-from todo_wsgi.xray.remarks import FORM_TYPE, Remark, find_remarks
-from todo_wsgi.xray.shell import BODY_FILE
+from todo_wsgi.xray.blocks import (
+    ANSWER,
+    CALLS,
+    ENVIRON,
+    FORM,
+    NEXT,
+    ROUTE,
+    SENT,
+    SQL,
+    TEMPLATE,
+    Block,
+    Code,
+    Message,
+    Node,
+    Part,
+    Picture,
+    Source,
+    Step,
+    Steps,
+    Story,
+    Summary,
+    Table,
+    Text,
+    Tree,
+)
+from todo_wsgi.xray.remarks import FORM_TYPE, find_remarks
+from todo_wsgi.xray.shell import curl
 from todo_wsgi.xray.trace import (
-    MAX_BODY,
     MAX_EVENTS,
     Call,
     Place,
@@ -24,137 +47,23 @@ from todo_wsgi.xray.trace import (
     is_part,
     is_proxied,
 )
-from todo_wsgi.xray.values import CUT, cut, describe, show_bytes
+from todo_wsgi.xray.values import CUT, cut, show_bytes
 
 MAX_SHOWN = 2000  # characters of a body that are shown
+MAX_FIELDS = 100  # of a form
+MAX_CELL = 500  # characters of what stands in a table
 MAX_MESSAGES = 20  # to SQLite, in the picture
-
-
-class Text(NamedTuple):
-    """A paragraph."""
-
-    text: str
-
-
-class Code(NamedTuple):
-    """Text as it stands in a file or comes over a wire."""
-
-    text: str
-
-
-class Source(NamedTuple):
-    """A line of source that did something."""
-
-    place: str  # file and line
-    code: str
-
-
-class Table(NamedTuple):
-    """A table; a cell is text or a line of source. It may be folded, where that can be done."""
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str | Source]]
-    is_folded: bool = False
-
-
-class Node(NamedTuple):
-    """A call in the tree of calls, or a statement."""
-
-    kind: str  # "call", "library" or "sql"
-    label: str
-    result: str
-    time: str
-    source: Source
-    children: list["Node"]
-
-
-class Tree(NamedTuple):
-    """All calls."""
-
-    nodes: list[Node]
-
-
-class Step(NamedTuple):
-    """Another request that this one has to do with; its number is 0 if there is none."""
-
-    number: int
-    relation: str
-    text: str
-
-
-class Steps(NamedTuple):
-    """The requests around this one."""
-
-    steps: list[Step]
-
-
-class Message(NamedTuple):
-    """An arrow in the picture, from one lane to another."""
-
-    time: str
-    start: int
-    end: int
-    text: str
-    took: str
-
-
-class Picture(NamedTuple):
-    """The lanes, and what goes from one to another, in time."""
-
-    lanes: list[str]
-    messages: list[Message]
-
-
-Block = Text | Code | Source | Table | Tree | Steps | Remark
-
-
-class Part(NamedTuple):
-    """A part of the story."""
-
-    number: int
-    title: str
-    blocks: list[Block]
-
-
-class Summary(NamedTuple):
-    """A request in a line."""
-
-    number: int
-    time: str  # of the day
-    method: str
-    target: str
-    status: str
-    took: str
-    kind: str
-    steps: list[Step]
-
-    @property
-    def title(self) -> str:
-        """How it is called."""
-        return f"{self.method} {cut(self.target, 80)}"
-
-
-class Story(NamedTuple):
-    """The whole story of a request."""
-
-    summary: Summary
-    picture: Picture
-    times: Table
-    curl: list[str]  # the words of a command
-    facts: list[tuple[str, str]]  # name and value, to be compared with those of another request
-    parts: list[Part]
 
 
 def tell(trace: Trace, traces: Traces) -> Story:
     """Return the story of a request, with what is secret hidden in it."""
     remarks = find_remarks(trace, traces)
-    parts = []
-    for number, (title, blocks) in enumerate(_PARTS.items(), 1):
-        its_remarks = (remark for remark in remarks if remark.part == number)
-        parts.append(Part(number, title, [*blocks(trace), *its_remarks]))
+    parts = [
+        Part(number, title, [*blocks(trace), *(r for r in remarks if r.part == number)])
+        for number, title, blocks in _PARTS
+    ]
     story = Story(
-        _summarize(trace), _picture(trace), _times(trace), _curl(trace), _facts(trace), parts
+        _summarize(trace), _picture(trace), _times(trace), curl(trace), _facts(trace), parts
     )
     hidden: Story = trace.secrets.hide(story)
     return hidden
@@ -172,7 +81,7 @@ def _summarize(trace: Trace) -> Summary:
         time.strftime("%H:%M:%S", time.localtime(trace.time)),
         trace.method,
         trace.target,
-        str(trace.status or "no answer"),
+        trace.status or "no answer",
         milliseconds(trace.ended - trace.began),
         _kind(trace),
         _steps(trace),
@@ -183,7 +92,7 @@ def _kind(trace: Trace) -> str:
     """Return what the answer is, for a browser."""
     if trace.code == 304:
         return "the browser has it"
-    if 300 <= trace.code < 400:
+    if trace.redirects_to:
         return "redirect"
     kind = trace.header("content-type").partition(";")[0]
     return {"text/html": "page", "text/css": "style sheet"}.get(kind) or (
@@ -225,7 +134,7 @@ def _sent(trace: Trace) -> Iterable[Block]:
             + (f", port {port}." if port else ".")
         )
         head = f"{trace.method} {trace.target} {trace.environ.get('SERVER_PROTOCOL', '')}\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in _rebuilt_headers(trace))
+        head += "".join(f"{name}: {value}\r\n" for name, value in trace.request_headers)
         yield Code(_show_lines(f"{head}\r\n".encode("latin-1", "replace")))
         if trace.read_body:
             yield from _limit(_show_lines(trace.read_body), _body_size(trace), "the body")
@@ -236,12 +145,6 @@ def _sent(trace: Trace) -> Iterable[Block]:
         yield Text(f"After the empty line, the body: {raw.size - len(raw.head):,} bytes.")
         yield from _limit(_show_lines(raw.body), raw.size - len(raw.head), "the body")
     yield _source(wire.RECEIVES)
-
-
-def _rebuilt_headers(trace: Trace) -> Iterable[tuple[str, str]]:
-    for key, value in trace.environ.items():
-        if key.startswith("HTTP_") or (key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value):
-            yield key.removeprefix("HTTP_").replace("_", "-").title(), str(value)
 
 
 def _body_size(trace: Trace) -> int:
@@ -257,8 +160,7 @@ def _environ(trace: Trace) -> Iterable[Block]:
         f"{trace.process}, thread {trace.thread}."
     )
     rows, others = [], []
-    for key, value in trace.environ.items():
-        text = describe(value)
+    for key, text in trace.entries:
         if key in trace.environ_reads:
             rows.append((key, text, _origin(trace, key), _source(trace.environ_reads[key])))
         else:
@@ -303,27 +205,26 @@ def _route(trace: Trace) -> Iterable[Block]:
             "which way it took."
         )
         return
-    yield Table("Routes in the order in which they were tried", _ROUTE_HEAD, routing.tried)
+    head = ("Method", "Path", "Handler", "Outcome")
+    yield Table("Routes in the order in which they were tried", head, routing.tried)
     if routing.rest:
         yield Text(f"The {routing.rest} routes below it were not tried.")
     yield _source(routing.place)
-
-
-_ROUTE_HEAD = ("Method", "Path", "Handler", "Outcome")
 
 
 # 4
 
 
 def _form(trace: Trace) -> Iterable[Block]:
-    query = str(trace.environ.get("QUERY_STRING", ""))
+    query = trace.query
     if query:
         yield _fields("In the address, after the “?”", query.encode("latin-1", "replace"))
     body = trace.request_body
     if trace.content_type == FORM_TYPE and body:
         yield _fields("In the body", body)
     elif body:
-        yield Text(f"The body is no form: its type is {trace.content_type or 'not given'}.")
+        kind = trace.content_type or "not given"
+        yield Text(f"The body is no percent-encoded form: its type is {kind}.")
     elif not query:
         yield Text("The request has no parameters, neither in the address nor in a body.")
     if trace.reads:
@@ -338,12 +239,12 @@ def _form(trace: Trace) -> Iterable[Block]:
 
 def _fields(title: str, encoded: bytes) -> Table:
     rows = []
-    for pair in encoded.split(b"&")[:100]:
+    for pair in encoded.split(b"&")[:MAX_FIELDS]:
         name, _, value = pair.partition(b"=")
         decoded = unquote_to_bytes(value.replace(b"+", b" "))
         name_bytes = unquote_to_bytes(name.replace(b"+", b" "))
         cells = (show_bytes(pair), repr(decoded), show_bytes(name_bytes), _as_text(decoded))
-        rows.append(tuple(cut(cell, 500) for cell in cells))
+        rows.append(tuple(cut(cell, MAX_CELL) for cell in cells))
     return Table(title, ("Split at “&”", "Percent-decoded", "Name", "Value as text"), rows)
 
 
@@ -407,7 +308,7 @@ def _sql(trace: Trace) -> Iterable[Block]:
     if not trace.statements:
         yield Text("No SQL was executed: the database was not asked.")
     for number, statement in enumerate(trace.statements, 1):
-        yield Table(f"Statement {number}", ("", ""), list(_statement_rows(statement)))
+        yield Table(f"{number}. {statement.keyword}", ("", ""), list(_statement_rows(statement)))
         yield _source(statement.place)
 
 
@@ -458,7 +359,7 @@ def _hole_rows(holes: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
 
 
 def _answer(trace: Trace) -> Iterable[Block]:
-    if trace.status is None:
+    if not trace.status:
         yield Text("The application did not call start_response.")
         return
     yield Text(f"Status {trace.status}, a body of {trace.body_size:,} bytes ({trace.body_type}).")
@@ -467,15 +368,16 @@ def _answer(trace: Trace) -> Iterable[Block]:
     if trace.sent_head is None:
         yield Text("This server does not show the bytes that it sends.")
     else:
-        yield Text(f"On the wire: {len(trace.sent_head):,} bytes of head, then the body.")
+        rest = "then the body" if trace.body_size else "and no body"
+        yield Text(f"On the wire: {len(trace.sent_head):,} bytes of head, {rest}.")
         yield Code(_show_lines(trace.sent_head))
     if trace.body:
         yield from _limit(trace.text, trace.body_size, "the body")
 
 
 def _answer_headers(trace: Trace) -> Iterable[tuple[str, str, str]]:
-    own = {str(name).lower() for name, _ in trace.answer_headers}
-    for name, value in trace.answer_headers:
+    own = {str(name).lower() for name, _ in trace.headers}
+    for name, value in trace.headers:
         yield name, value, "the application"
     for line in (trace.sent_head or b"").decode("latin-1").split("\r\n")[1:]:
         name, _, value = line.partition(": ")
@@ -510,8 +412,9 @@ def _what_it_is(trace: Trace) -> str:
     kind = trace.header("content-type").partition(";")[0]
     if trace.code == 304:
         return "304: the browser has this already, and shows what it has kept. No body was sent."
-    if 300 <= trace.code < 400:
-        return f"The browser goes to {trace.header('location')} with a GET: that is a new request."
+    if location := trace.redirects_to:
+        method = trace.method if trace.code in (307, 308) else "GET"
+        return f"The browser goes to {location} with a {method}: that is a new request."
     if is_part(trace):
         return f"No page, but a part of one ({kind}): the browser keeps it, and uses it there."
     if kind == "text/html":
@@ -555,65 +458,44 @@ def _picture(trace: Trace) -> Picture:
         took = sum(statement.execute_seconds + statement.fetch_seconds for statement in rest)
         add(rest[0].at, application, sqlite, f"{len(rest)} more statements", took)
     worked = trace.ended - trace.began
-    add(trace.ended, application, server, str(trace.status or "an exception"), worked)
+    add(trace.ended, application, server, trace.status or "an exception", worked)
     if trace.sent_head is not None and trace.sent_at:
+        first_line = trace.sent_head.partition(b"\r\n")[0].decode("latin-1")
         size = f"{len(trace.sent_head) + trace.body_size:,} bytes"
-        add(trace.sent_at, server, browser, f"HTTP/1.1 {trace.status}, {size}")
+        add(trace.sent_at, server, browser, f"{first_line}, {size}")
     else:
-        add(trace.ended, server, browser, str(trace.status or "an error page of the server"))
+        add(trace.ended, server, browser, trace.status or "an error page of the server")
     return Picture(["Browser", trace.server, "Application", "SQLite"], messages)
 
 
 def _facts(trace: Trace) -> list[tuple[str, str]]:
-    query = str(trace.environ.get("QUERY_STRING", ""))
+    query = trace.query
     tried = trace.routing.tried if trace.routing else []
     taken = [f"{method} {path}" for method, path, _, outcome in tried if outcome == "taken"]
     statements = [f"{s.keyword} {' '.join(s.parameters)}".strip() for s in trace.statements]
     return [
         ("Request", f"{trace.method} {trace.target}"),
         ("Fields in the address", query or "none"),
-        ("Fields in the body", cut(show_bytes(trace.request_body), 500) or "none"),
+        ("Fields in the body", cut(show_bytes(trace.request_body), MAX_CELL) or "none"),
         ("Route", ", ".join(taken) or "none"),
         ("SQL", "\n".join(statements) or "none"),
         ("Rows changed", str(trace.rows_changed)),
         ("Exceptions", "\n".join(failure.error for failure in trace.failures) or "none"),
-        ("Status", str(trace.status)),
+        ("Status", trace.status),
         ("Location", trace.header("location") or "none"),
         ("Body", f"{trace.body_size:,} bytes"),
         ("Process and thread", f"{trace.process}, {trace.thread}"),
     ]
 
 
-def _curl(trace: Trace) -> list[str]:
-    """Return the words of a command that sends the same request."""
-    body = trace.request_body
-    words = ["curl", "-i", "--globoff", "--path-as-is"]
-    if trace.method == "HEAD":
-        words.append("--head")
-    elif trace.method != ("POST" if body else "GET"):
-        words += ["-X", trace.method]
-    for name, value in _rebuilt_headers(trace):
-        if name not in ("Host", "Content-Length", "Connection", "Accept-Encoding"):
-            words += ["-H", f"{name}: {value}" if value else f"{name};"]
-    if "HTTP_ACCEPT_ENCODING" in trace.environ:
-        words.append("--compressed")
-    if body:
-        is_whole = b"\0" not in body and len(body) < MAX_BODY
-        data = body.decode("utf-8", "surrogateescape") if is_whole else BODY_FILE
-        words += ["--data-binary", data]
-    get = trace.environ.get
-    host = get("HTTP_HOST") or f"{get('SERVER_NAME')}:{get('SERVER_PORT')}"
-    return [*words, f"{get('wsgi.url_scheme')}://{host}{trace.target}"]
-
-
-_PARTS: dict[str, Callable[[Trace], Iterable[Block]]] = {
-    "What the browser sent": _sent,
-    "What the server made of it": _environ,
-    "Which route": _route,
-    "The form": _form,
-    "The functions that ran": _calls,
-    "SQL": _sql,
-    "The template": _template,
-    "What was sent back": _answer,
-    "What the browser does next": _next,
-}
+_PARTS: list[tuple[int, str, Callable[[Trace], Iterable[Block]]]] = [
+    (SENT, "What the browser sent", _sent),
+    (ENVIRON, "What the server made of it", _environ),
+    (ROUTE, "Which route", _route),
+    (FORM, "The form", _form),
+    (CALLS, "The functions that ran", _calls),
+    (SQL, "SQL", _sql),
+    (TEMPLATE, "The template", _template),
+    (ANSWER, "What was sent back", _answer),
+    (NEXT, "What the browser does next", _next),
+]

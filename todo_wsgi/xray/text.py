@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from todo_wsgi.xray import shell
-from todo_wsgi.xray.story import (
+from todo_wsgi.xray.blocks import (
     Block,
     Code,
     Node,
@@ -17,6 +17,7 @@ from todo_wsgi.xray.story import (
     Text,
     Tree,
 )
+from todo_wsgi.xray.values import cut
 
 MAX_WIDTH = 100  # columns
 _BOLD, _FAINT, _RED, _GREEN, _BLUE = "1", "2", "31", "32", "34"  # ECMA-48, 8.3.117 (SGR)
@@ -69,7 +70,7 @@ class Printer:
 
     def _picture(self, picture: Picture) -> Iterator[str]:
         for message in picture.messages:
-            way = f"{picture.lanes[message.start]} → {picture.lanes[message.end]}"
+            way = " → ".join(cut(picture.lanes[end], 10) for end in (message.start, message.end))
             took = f" ({message.took})" if message.took else ""
             start = f"{message.time:>10}  {way:<25} "
             yield from self._wrap(message.text + took, start, " " * 38)

@@ -13,6 +13,7 @@ from todo_wsgi.db import Database
 from todo_wsgi.errors import MethodNotAllowed, NotFound
 from todo_wsgi.routing import match
 from todo_wsgi.templating import SafeHTML, Template
+from todo_wsgi.xray.hooks import put_in_place
 from todo_wsgi.xray.trace import Filling, Routing, Trace, current, on, place_of
 from todo_wsgi.xray.values import cut, describe
 
@@ -59,17 +60,19 @@ def _note_filling(trace: Trace, frame: FrameType) -> None:
         trace.fillings.append(Filling(template.name, place_of(frame.f_back), holes))
 
 
-def watch_changes(app: object) -> Callable[[], None]:
+def watch_changes(app: object) -> list[Callable[[], None]]:
     """Have the database's changes recorded for the request that wants them.
 
     Another thread may make a change, together with its own (`todo_wsgi/group_commit.py`). Return
-    the function that ends this.
+    the functions that end this.
     """
     database: Database | None = getattr(app, "database", None)
-    if not isinstance(database, Database) or "write" in vars(database):  # or it does already
-        return lambda: None
-    write = database.write
+    if not isinstance(database, Database):
+        return []
+    return [put_in_place(database, "write", _watch_write)]
 
+
+def _watch_write(write: Callable[..., Any]) -> Callable[..., Any]:
     def write_for_this_request(change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         trace = current()
         if trace is None:
@@ -82,9 +85,4 @@ def watch_changes(app: object) -> Callable[[], None]:
 
         return write(change_for_this_request, *args, **kwargs)
 
-    vars(database)["write"] = write_for_this_request
-
-    def end() -> None:
-        del vars(database)["write"]
-
-    return end
+    return write_for_this_request

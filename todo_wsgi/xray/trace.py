@@ -7,11 +7,13 @@ The parts of the x-ray that watch (`calls.py`, `sql.py`, `wire.py`, `middleware.
 import functools
 import itertools
 import linecache
+import logging
 import os
 import sys
 import sysconfig
 import threading
 import time
+import traceback
 import zlib
 from collections import deque
 from collections.abc import Callable
@@ -22,12 +24,15 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from todo_wsgi.xray.values import Secrets, describe, describe_error, show_bytes
 
+logger = logging.getLogger("todo_wsgi.xray")
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_REQUESTS = 50  # that are kept
 MAX_EVENTS = 500  # of one request: calls, statements, filled templates
 MAX_BODY = 10_000  # bytes of one body
+MAX_HEAD = 20_000  # bytes of one head
 MAX_SETS = 5  # sets of parameters of one statement
 
 _XRAY = os.path.dirname(__file__)
@@ -205,7 +210,7 @@ class RawRequest:
         if is_body:
             self.body += data[: MAX_BODY - len(self.body)]
         else:
-            self.head += data
+            self.head += data[: MAX_HEAD - len(self.head)]
         self.ended = time.perf_counter()
 
 
@@ -222,7 +227,8 @@ class Trace:
         self.profile: Callable[[FrameType, str, Any], None] | None = None
         self.secrets = Secrets()
 
-        self.environ: dict[str, Any] = {}
+        self.environ: dict[str, str] = {}  # those entries that are text
+        self.entries: list[tuple[str, str]] = []  # all of them, described
         self.environ_reads: dict[str, Place | None] = {}
         self.raw: RawRequest | None = None
         self.reads: list[Read] = []
@@ -234,12 +240,12 @@ class Trace:
         self.routing: Routing | None = None
         self.failures: list[Failure] = []
         self.written_globals: dict[str, Place] = {}
-        self.rows_changed = 0
         self.events = 0
         self.remarks: list[str] = []  # what the recorder has to say of itself
 
-        self.status: Any = None
-        self.headers: Any = None
+        self.status = ""  # as it was given to start_response
+        self.headers: list[tuple[str, str]] = []
+        self.types: list[str] = []  # of what was given to start_response
         self.answer_place: Place | None = None
         self.body = b""
         self.body_size = 0
@@ -277,13 +283,12 @@ class Trace:
     @property
     def client(self) -> tuple[str, str]:
         """The address and port that the request came from."""
-        get = self.environ.get
-        return str(get("REMOTE_ADDR", "")), str(get("REMOTE_PORT", ""))
+        return self.environ.get("REMOTE_ADDR", ""), self.environ.get("REMOTE_PORT", "")
 
     @property
     def method(self) -> str:
         """The method, like "GET"."""
-        return str(self.environ.get("REQUEST_METHOD", ""))
+        return self.environ.get("REQUEST_METHOD", "")
 
     @property
     def target(self) -> str:
@@ -291,37 +296,71 @@ class Trace:
         if self.raw and len(words := self.raw.head.split(b"\r\n", 1)[0].split()) == 3:
             return words[1].decode("latin-1")
         get = self.environ.get
-        path = f"{get('SCRIPT_NAME', '')}{get('PATH_INFO', '')}"
-        return path + (f"?{query}" if (query := get("QUERY_STRING")) else "")
+        path = get("SCRIPT_NAME", "") + get("PATH_INFO", "")
+        return path + (f"?{self.query}" if self.query else "")
+
+    @property
+    def query(self) -> str:
+        """What stands after the "?" of the address."""
+        return self.environ.get("QUERY_STRING", "")
 
     @property
     def server(self) -> str:
         """The server's name, for people."""
         if self.raw:
             return "waitress"
-        software = str(self.environ.get("SERVER_SOFTWARE") or "server")
-        return software.partition("/")[0]
+        return self.environ.get("SERVER_SOFTWARE", "").partition("/")[0] or "server"
 
     def header(self, name: str) -> str:
         """Return the header of the answer, or ""."""
-        return next((value for key, value in self.answer_headers if key.lower() == name), "")
+        return next((value for key, value in self.headers if key.lower() == name), "")
 
     @property
-    def answer_headers(self) -> list[tuple[str, str]]:
-        """The headers that the application set, as far as they are headers."""
-        headers = self.headers if isinstance(self.headers, list | tuple) else []
-        pairs = [header for header in headers if isinstance(header, tuple) and len(header) == 2]
-        return [(str(name), str(value)) for name, value in pairs]
+    def redirects_to(self) -> str:
+        """Where the answer sends the browser, or "" (RFC 9110, 15.4)."""
+        return self.header("location") if self.code in (301, 302, 303, 307, 308) else ""
+
+    @property
+    def request_headers(self) -> list[tuple[str, str]]:
+        """The headers of the request, as far as the environ has them."""
+        return [
+            (name.removeprefix("HTTP_").replace("_", "-").title(), value)
+            for name, value in self.environ.items()
+            if name.startswith("HTTP_") or (name in ("CONTENT_TYPE", "CONTENT_LENGTH") and value)
+        ]
+
+    @property
+    def transactions(self) -> list[tuple[int, str]]:
+        """Rows that were changed together, and how that ended.
+
+        It is with "COMMIT" or "ROLLBACK", "autocommit" for a statement alone, or "" if not at all.
+        """
+        found = []
+        changed = 0
+        for statement in self.statements:
+            if statement.rows_changed and not statement.is_open:
+                found.append((statement.rows_changed, "autocommit"))
+            else:
+                changed += statement.rows_changed
+            if statement.keyword in ("COMMIT", "END", "ROLLBACK"):
+                found.append((changed, statement.keyword.replace("END", "COMMIT")))
+                changed = 0
+        return [(rows, end) for rows, end in [*found, (changed, "")] if rows]
+
+    @property
+    def rows_changed(self) -> int:
+        """How many rows the request changed, unless it took that back."""
+        return sum(rows for rows, end in self.transactions if end != "ROLLBACK")
 
     @property
     def content_type(self) -> str:
         """The type of the request's body, without parameters."""
-        return str(self.environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
+        return self.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
 
     @property
     def request_body(self) -> bytes:
         """The beginning of the request's body: what was read of it, or else what came."""
-        if self.reads or self.raw is None or b"chunked" in self.raw.head.lower():
+        if self.reads or self.raw is None or b"\ntransfer-encoding:" in self.raw.head.lower():
             return self.read_body
         return self.raw.body
 
@@ -339,7 +378,7 @@ class Trace:
     @property
     def code(self) -> int:
         """The status code of the answer, 0 if there is none."""
-        start = str(self.status or "")[:3]
+        start = self.status[:3]
         return int(start) if start.isdigit() else 0
 
 
@@ -393,15 +432,14 @@ def harmless(record: Callable[P, T]) -> Callable[P, T | None]:
 def note_failure(error: Exception) -> None:
     """Say in the trace that the recorder itself failed; one sentence for each way to fail."""
     trace = current()
-    if trace:
-        frame = sys.exc_info()[2]
-        while frame and frame.tb_next:
-            frame = frame.tb_next
-        where = frame and f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}"
-        remark = f"The x-ray itself failed at {where}, so something is missing: "
-        remark += describe_error(error)
-        if remark not in trace.remarks:
-            trace.remarks.append(remark)
+    if trace is None:
+        logger.exception("The x-ray failed")
+        return
+    *_, last = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    remark = f"The x-ray itself failed at {where}, so something is missing: {describe_error(error)}"
+    if remark not in trace.remarks:
+        trace.remarks.append(remark)
 
 
 class Traces:
@@ -427,16 +465,21 @@ class Traces:
         # One connection has one request after the other, so the last one from there led here, if
         # it sent the browser there. A proxy's connections carry the requests of many.
         last = next((t for t in reversed(self._traces) if t.client == trace.client), None)
-        if last and last.led_to is None and not is_proxied(trace) and all(trace.client):
-            location = last.header("location")
-            if 300 <= last.code < 400 and _path_of(location) == trace.target:
-                trace.came_from, last.led_to = last.number, trace.number
+        if (
+            last
+            and last.redirects_to
+            and _path_of(last.redirects_to) == trace.target
+            and last.led_to is None
+            and all(trace.client)
+            and not is_proxied(trace)
+        ):
+            trace.came_from, last.led_to = last.number, trace.number
         if referer := get("HTTP_REFERER"):
             for page in reversed(self._traces):
                 if (
                     page.client[0] == trace.client[0]
                     and page.environ.get("HTTP_HOST") == get("HTTP_HOST")
-                    and page.target == _path_of(str(referer))
+                    and page.target == _path_of(referer)
                     and page.header("content-type").startswith("text/html")
                 ):
                     trace.page = page.number

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, quote, quote_plus
 MAX_TEXT = 200  # characters of one text
 MAX_ITEMS = 5  # of a list
 MAX_DEPTH = 3  # of lists in lists
+MAX_SEARCHED = 100  # items of a list in which secrets are searched for
 CUT = "…"  # stands where something was left out
 HIDDEN = "[hidden]"
 
@@ -114,10 +115,22 @@ class Secrets:
         self.values: set[str] = set()  # in all ways in which they may be written
         self._pattern: re.Pattern[str] | None = None  # that finds them, once it is made
 
-    def add(self, name: str, value: object) -> None:
-        """Hide the value if the name says that it is secret; `value` is text or bytes."""
+    def add(self, name: str, value: Any, depth: int = 0) -> None:
+        """Hide the value if the name says that it is secret, and what is secret within it."""
         if _SECRET_NAME.search(name):
             self._hide(value)
+        kind = type(value)
+        if depth == MAX_DEPTH:
+            return
+        if kind is dict:
+            for key, item in islice(value.items(), MAX_SEARCHED):
+                self.add(key if type(key) is str else name, item, depth + 1)
+        elif kind in (list, tuple):
+            for item in islice(value, MAX_SEARCHED):
+                self.add(name, item, depth + 1)
+        elif issubclass(kind, tuple) and (fields := vars(kind).get("_fields")):
+            for field, item in zip(fields, tuple.__iter__(value), strict=False):
+                self.add(field, item, depth + 1)
 
     def add_header(self, name: str, value: str) -> None:
         """Hide what is secret in a header: credentials (RFC 9110, 11.6) and cookies (RFC 6265)."""

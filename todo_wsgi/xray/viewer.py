@@ -19,8 +19,9 @@ from todo_wsgi.routing import Route, match
 from todo_wsgi.static import ICON, STYLE
 from todo_wsgi.xray import pages
 from todo_wsgi.xray.background import serving
+from todo_wsgi.xray.blocks import Story, Summary
 from todo_wsgi.xray.middleware import XRay
-from todo_wsgi.xray.story import Story, Summary, summarize, tell
+from todo_wsgi.xray.story import summarize, tell
 from todo_wsgi.xray.trace import Traces
 
 logger = logging.getLogger("todo_wsgi.xray")
@@ -49,7 +50,9 @@ class Viewer:
     def __init__(self, traces: Traces, port: int, app: str) -> None:
         self._traces = traces
         self._app = app
-        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        names = ("127.0.0.1", "localhost")
+        # Browsers leave out the port 80 (RFC 9110, 4.2.3).
+        self._hosts = {f"{name}:{port}" for name in names} | {*(names if port == 80 else ())}
         self._key = secrets.token_urlsafe(16)
         self.address = f"http://127.0.0.1:{port}/{self._key}/"
         self._base = f"/{self._key}/"

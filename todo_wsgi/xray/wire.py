@@ -11,44 +11,46 @@ from typing import Any
 from waitress.parser import HTTPRequestParser
 from waitress.task import Task, WSGITask
 
+from todo_wsgi.xray.hooks import put_in_place
 from todo_wsgi.xray.trace import Place, RawRequest, Trace
 
 
-def watch_waitress() -> Callable[[], None]:
-    """Have waitress's classes record; return the function that ends this."""
-    receive, build_head = HTTPRequestParser.received, Task.build_response_header
-    if receive.__module__ == __name__:  # they do already
-        return lambda: None
+def watch_waitress() -> list[Callable[[], None]]:
+    """Have waitress's classes record; return the functions that end this."""
+    return [
+        put_in_place(HTTPRequestParser, "received", _watch_received),
+        put_in_place(Task, "build_response_header", _watch_head),
+    ]
 
+
+def _watch_received(receive: Callable[[Any, bytes], int]) -> Callable[[Any, bytes], int]:
     def receive_and_record(parser: Any, data: bytes) -> int:
         is_body = parser.headers_finished
-        size: int = receive(parser, data)
+        size = receive(parser, data)
         raw: RawRequest = vars(parser).setdefault("raw_request", RawRequest())
         raw.add(data[:size], is_body=is_body)
         return size
 
+    return receive_and_record
+
+
+def _watch_head(build_head: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     def build_head_and_record(task: Any) -> bytes:
-        head: bytes = build_head(task)
+        head = build_head(task)
         trace: Trace | None = vars(task.request).get("trace")
         if trace:
             trace.sent_head, trace.sent_at = head, time.perf_counter()
         return head
 
-    HTTPRequestParser.received = receive_and_record
-    Task.build_response_header = build_head_and_record
-
-    def end() -> None:
-        HTTPRequestParser.received, Task.build_response_header = receive, build_head
-
-    return end
+    return build_head_and_record
 
 
-def find_raw_request(trace: Trace) -> RawRequest | None:
+def find_raw_request(environ: dict[str, Any], trace: Trace) -> RawRequest | None:
     """Return the bytes that the request was made of; None if the server is not waitress.
 
     waitress then tells this trace what it sends.
     """
-    ask = trace.environ.get("waitress.client_disconnected")
+    ask = environ.get("waitress.client_disconnected")
     channel = getattr(ask, "__self__", None)
     if channel is None or not channel.requests:
         return None
