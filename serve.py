@@ -157,7 +157,7 @@ def serve(settings: argparse.Namespace) -> None:
         served: WSGIApplication = app
         message = f"Serving {app.database.path} on {address_of(listener)} (Ctrl-C stops)"
         if settings.xray is not None:
-            from todo_wsgi.xray.viewer import viewing
+            from todo_wsgi.xray import viewing
 
             second = stack.enter_context(listen("127.0.0.1", settings.xray))
             served, address = stack.enter_context(viewing(app, second, address_of(listener)))

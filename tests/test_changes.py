@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
-from conftest import fill, run_sql, shown
+from conftest import InProcessClient, fill, run_sql, shown
 from werkzeug.test import Client, TestResponse
 
 from todo_wsgi import models
@@ -236,9 +236,9 @@ def test_what_is_deleted_is_recoverable_for_30_days(
 
 
 def test_at_most_100_todos_are_removed_for_good_by_one_change(
-    client: Client, database: Path, stored: Callable[[], list[str]]
+    client: InProcessClient, database: Path, stored: Callable[[], list[str]]
 ) -> None:
-    vars(client)["asks_twice"] = False  # also a change that fails removes some
+    client.asks_twice = False  # also a change that fails removes some
     add(client, *["old"] * 150)
     run_sql(database, "UPDATE todos SET deleted_at = '2020-01-01 00:00:00'")
     assert client.post("/undo", data={"deleted_at": "2020-01-01 00:00:00"}).status_code == 404

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import fill, read_texts, run_sql
+from conftest import InProcessClient, fill, read_texts, run_sql
 from servers import POSIX_ONLY, need, wait_until
 from werkzeug.test import Client
 
@@ -111,9 +111,9 @@ def test_a_page_is_never_older_than_a_commit_while_all_read_and_write_at_once(
 
 
 def test_a_page_is_made_once_for_each_version(
-    client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
+    client: InProcessClient, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vars(client)["asks_twice"] = False
+    client.asks_twice = False
     made: list[Listing] = []
     make = pages.list_page
 
@@ -137,9 +137,9 @@ def test_a_page_is_made_once_for_each_version(
 
 
 def test_a_commit_while_a_page_is_made_is_on_the_next_one(
-    client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
+    client: InProcessClient, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vars(client)["asks_twice"] = False
+    client.asks_twice = False
     list_todos = models.list_todos
 
     def commit_then_list(*args: Any) -> list[models.Todo]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import sqlite3
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,14 +25,13 @@ from wsgiref.validate import validator
 import pytest
 from conftest import fill, read_texts
 from servers import ROOT
-from test_xray_lessons import answering, client_environ
 from werkzeug.test import Client
-from xrays import Watched, watching
+from xrays import Watched, answering, client_environ, watching
 
 from todo_wsgi import Application, create_app
 from todo_wsgi.models import Todo
 from todo_wsgi.templating import SafeHTML
-from todo_wsgi.xray import XRay, calls, middleware, sql, todo
+from todo_wsgi.xray import XRay, calls, middleware, pages, sql, todo
 from todo_wsgi.xray.blocks import Table, Tree
 from todo_wsgi.xray.story import tell
 from todo_wsgi.xray.trace import (
@@ -42,14 +44,6 @@ from todo_wsgi.xray.trace import (
     on,
 )
 from todo_wsgi.xray.values import describe
-
-
-@pytest.fixture
-def todos(app: Application) -> Iterator[Watched]:
-    """The todo list under the x-ray."""
-    with watching(app) as client:
-        yield client
-
 
 # What a request's page shows
 
@@ -118,7 +112,7 @@ def test_what_is_alike_is_counted(todos: Watched, database: Path) -> None:
     todos.get("/")
     told = todos.told()
     assert "_render_todo, 97 more times" in told
-    assert "templates/todo.html, filled 100 times" in told
+    assert "templates/todo.html, filling 3 of 100" in told
     assert todos.xray.traces.last()[0].events < MAX_EVENTS
 
 
@@ -210,6 +204,39 @@ def test_all_ways_to_execute_and_fetch_are_seen(tmp_path: Path) -> None:
     assert "Error OperationalError('no such column: nowhere')" in told
     assert "SELECT 1" not in told
     assert "SELECT count(*) FROM words Rows read 1 Query plan SCAN words" in told
+
+
+def test_what_sqlite_tells_of_the_last_change_stays_so(tmp_path: Path) -> None:
+    def act(environ: WSGIEnvironment) -> None:
+        with closing(sqlite3.connect(tmp_path / "words.db")) as connection, connection:
+            connection.execute("CREATE TABLE words (word TEXT)")
+            connection.execute("INSERT INTO words VALUES (:word)", {"word": "milk"})
+            assert connection.execute("SELECT changes()").fetchone() == (1,)
+            connection.execute("SELECT word FROM words WHERE word = :word", {"word": "milk"})
+
+    with watching(answering("", act)) as client:
+        client.post("/")
+        assert "Parameters {'word': 'milk'} Rows read 0 Query plan SCAN words" in (
+            client.told(part=6)
+        )
+
+
+def test_commit_and_rollback_have_an_author(tmp_path: Path) -> None:
+    def act(environ: WSGIEnvironment) -> None:
+        with closing(sqlite3.connect(tmp_path / "words.db")) as connection:
+            connection.execute("CREATE TABLE words (word TEXT)")
+            for end in (connection.commit, connection.rollback):
+                connection.execute("INSERT INTO words VALUES (1)")
+                end()
+
+    with watching(answering("", act)) as client:
+        client.post("/")
+        told = client.told(part=6)
+    assert "BEGIN Author nobody wrote it: the module sqlite3 executes it by itself" in told
+    assert "COMMIT Author the application called commit()" in told
+    assert "ROLLBACK Author the application called rollback()" in told
+    picture = [message.text for message in client.story().picture.messages]
+    assert picture[3:5] == ["BEGIN", "INSERT INTO words VALUES (1)"]
 
 
 def test_much_sql_is_counted_and_cut() -> None:
@@ -415,7 +442,7 @@ def test_a_body_in_pieces_is_recorded_while_it_is_made(kind: type[Pieces]) -> No
         assert sent == [b"no "]
         assert body.is_closed
         assert f"a body of 7 bytes ({kind.__name__})" in client.told(part=8)
-        assert "Pieces.__iter__() → None" in client.told(part=5)
+        assert "Pieces.__iter__() → yielded 2 values" in client.told(part=5)
 
 
 def test_of_a_long_body_in_pieces_the_beginning_is_kept() -> None:
@@ -655,6 +682,118 @@ def test_where_other_redirects_lead(todos: Watched) -> None:
         assert "The browser goes to /there with a GET" in client.told(part=9)
         client.post("/300")
         assert "The browser got text/plain" in client.told(part=9)
+
+
+def test_the_keys_of_the_environ_are_as_good_as_text() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        names = [name for name in environ if name.startswith("HTTP_X")]
+        assert pickle.loads(pickle.dumps(names)) == copy.deepcopy(names) == ["HTTP_X_WORD"]
+        assert type(copy.copy(names[0])) is str
+        headers = [("Content-Type", "text/plain"), *((name, environ[name]) for name in names)]
+        start_response("200 OK", headers)
+        return [b""]
+
+    def strict_start(status: str, headers: list[tuple[str, str]], *_: object) -> Any:
+        assert {type(text) for header in headers for text in header} == {str}
+        assert ("HTTP_X_WORD", "milk") in headers
+        return lambda _: None
+
+    with watching(app) as client:
+        client.xray({**client_environ(), "HTTP_X_WORD": "milk"}, strict_start)
+        assert client.story().summary.status == "200 OK"
+
+
+def test_the_stream_can_be_used_in_all_ways() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        with environ["wsgi.input"] as stream:
+            assert next(stream) == b"milk\n"
+            assert stream.read(size=2) == b"ho"
+            assert copy.copy(stream).tell() == 7
+        assert stream.closed
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b""]
+
+    class Stream(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(size)
+
+    with watching(app) as client:
+        environ = {**client_environ(), "wsgi.input": Stream(b"milk\nhoney")}
+        client.xray(environ, lambda *_: lambda _: None)
+        assert "read(2) 2 bytes" in client.told(part=4)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        ("²²² OK", [("Content-Type", "text/html")], b"milk"),
+        ("200 OK", [("Content-Type", "text/html"), ("Content-Encoding", "gzip")], b"no gzip"),
+        ("200 \udcff", [("Content-Type", "text/html"), ("X", "\udcff")], b"milk"),
+        (object(), object(), b"milk"),
+    ],
+)
+def test_whatever_is_answered_can_be_shown(status: Any, headers: Any, body: bytes) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        with closing(sqlite3.connect(":memory:")) as connection, suppress(UnicodeEncodeError):
+            connection.execute("SELECT '\udcff'")
+        start_response(status, headers)
+        return [body]
+
+    with watching(app) as client:
+        client.xray(client_environ(), lambda *_: lambda _: None)
+        story = client.story()
+        for page in (
+            pages.request_page("/", story, []),
+            pages.list_page("/", "", [story.summary], is_paused=True),
+        ):
+            assert Client(page).get("/").status_code == 200
+
+
+def test_an_exception_that_passes_a_with_block_is_told_once() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        with closing(sqlite3.connect(":memory:")):
+            return [int("milk").to_bytes()]
+
+    with watching(app) as client, pytest.raises(ValueError, match="milk"):
+        client.get("/")
+    told = client.told()
+    assert told.count("left the application; the values") == 1
+    assert "was caught" not in told
+    assert "GET / → an exception" in told
+    assert "The browser shows what the server made of it: an exception" in told
+
+
+def test_many_small_reads_and_exceptions_are_cut_short() -> None:
+    def lose() -> None:
+        raise LookupError
+
+    def act(environ: WSGIEnvironment) -> None:
+        for _ in range(1000):
+            environ["wsgi.input"].read(1)
+            try:
+                lose()
+            except LookupError as error:
+                str(error)
+                line_of("README.md", "todo")
+
+    with watching(answering("", act)) as client:
+        client.post("/", data=b"x" * 1000)
+        trace = client.xray.traces.last()[0]
+        assert len(trace.reads) <= MAX_EVENTS
+        assert len(trace.failures) == calls.MAX_FAILURES
+
+
+def test_after_it_is_closed_it_records_no_more() -> None:
+    with watching(answering("")) as client:
+        pass
+    assert client.get("/").status_code == 200
+    assert not client.xray.traces.last()
+
+
+def test_what_others_have_put_in_place_since_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    with watching(answering("")):
+        monkeypatch.setattr(sqlite3, "connect", len)
+    assert sqlite3.connect.__name__ == "len"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from wsgiref.simple_server import demo_app
 
 import pytest
 from conftest import read_texts
-from servers import POSIX_ONLY
+from servers import POSIX_ONLY, read_readme
 from xrays import one_line, watching
 
 from todo_wsgi.xray import __main__ as command
@@ -117,6 +117,19 @@ def test_it_shows_anybodys_application(capsys: pytest.CaptureFixture[str]) -> No
     assert "The x-ray knows no table of routes of this application" in told
 
 
+def test_the_readmes_lesson_ends_with_three_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text(read_readme(r"import sqlite3\n.*?encode\(\)\]\n"))
+    line = read_readme(r"-m todo_wsgi\.xray --app hello [^`]*")
+    told = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {line}"], capture_output=True, text=True
+    )
+    mistakes = re.findall("✗ (.*)", told.stdout)
+    assert len(mistakes) == 3
+    assert "A GET changed 1 row" in mistakes[0]
+    assert "nobody committed" in mistakes[1]
+    assert "within the text of the SQL" in mistakes[2]
+
+
 def test_an_exception_of_the_application_is_a_part_of_the_story() -> None:
     done = run("--app", "other:lost", "GET", "/")
     assert done.returncode == 0
@@ -200,7 +213,7 @@ def test_whoever_reads_only_the_beginning_sees_no_error() -> None:
 
 def test_the_command_in_it_can_be_copied() -> None:
     done = run("POST", "/nothing", "text=" + "it's a very long text, " * 20)
-    lines = done.stdout.partition("The same request again\n")[2]
+    lines = done.stdout.partition("to a server that runs\n")[2]
     printed = subprocess.run(
         ["bash", "-c", lines.replace("curl ", "printf '%s\\n' ", 1)],
         capture_output=True,

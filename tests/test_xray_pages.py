@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote_plus
 from wsgiref.types import StartResponse, WSGIEnvironment
 from wsgiref.validate import validator
 
@@ -20,7 +23,6 @@ from test_wsgi_servers import BIN
 from werkzeug.test import Client, TestResponse
 from xrays import Watched, watching
 
-from todo_wsgi import Application
 from todo_wsgi.xray import pages
 from todo_wsgi.xray.viewer import Viewer
 
@@ -32,12 +34,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(serve_command("--port", "0", "--xray", "0"), folder) as server:
         yield server
     assert "Traceback" not in server.output
-
-
-@pytest.fixture
-def todos(app: Application) -> Iterator[Watched]:
-    with watching(app) as client:
-        yield client
 
 
 HOST = "127.0.0.1:8081"
@@ -307,6 +303,65 @@ def test_what_is_secret_is_hidden_wherever_it_turns_up() -> None:
             assert "[hidden]" in told
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "secrets"),
+    [
+        ("application/json", b'{"password": 83716253, "token": {"value": ["hunter22x"]}}', ""),
+        ("application/json", rb'{"password": "h\u00fcnter22x", "pin": "48151623"}', "hünter22x"),
+        ("text/plain", b"password=hunter22x", ""),
+        ("", b"password=hunter22x", ""),
+        ("text/xml", b"<login><password>hunter22x</password></login>", ""),
+        ("application/x-www-form-urlencoded", b"passwordConfirm=h%FCnter22x", "hünter22x"),
+        ("application/x-www-form-urlencoded", b"a=" + b"x" * 11_000 + b"&pw=hunter22x", ""),
+        (
+            "multipart/form-data; boundary=b",
+            b"--b\r\nContent-Disposition: form-data; name=password\r\nX-A: b\r\n\r\nhunter22x\r\n"
+            b"second22x\r\n--b--\r\n",
+            "second22x",
+        ),
+    ],
+)
+def test_secrets_in_bodies_of_all_kinds(content_type: str, body: bytes, secrets: str) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        data = bytes(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        text = data.decode("latin-1")
+        with suppress(ValueError):
+            check(json.loads(data), "", "")
+        headers = [("Content-Type", "text/html"), ("Location", "/?token=location22x")]
+        check(unquote_plus(text, "latin-1"), "", "")
+        start_response("303 See Other", headers)
+        return [text.encode() + b'<input type="hidden" name="csrf_token" value="input22x">']
+
+    with watching(app) as client:
+        headers = {
+            "Referer": "http://ada:userinfo22x@x/?password=referer22x",
+            "Authorization": 'Digest  username="ada", response="digest22x"',
+            "Cookie": "s=ab%20cookie22x",
+        }
+        client.post("/", data=body, content_type=content_type, headers=headers)
+        client.told()
+        told = client.told() + Visitor(client).look("1").text
+    others = ["unter22x", "83716253", "48151623", "location22x", "input22x", "userinfo22x"]
+    others += ["referer22x", "digest22x", "cookie22x", *([secrets] if secrets else [])]
+    assert not [secret for secret in others if secret in told]
+
+
+def test_a_secret_that_came_in_pieces_is_not_shown(site: Server) -> None:
+    head = request("POST", "/", "Content-Type: application/x-www-form-urlencoded")
+    head = head.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+    site.send(head + b"c\r\npassword=hun\r\n8\r\nter22xyz\r\n0\r\n\r\n")
+    page = site.xray(newest(site))
+    assert "It came in pieces, and is not shown: it has a secret in it." in page
+    assert "ter22xyz" not in page
+
+
+def test_html_is_shown_as_its_source(visitor: Visitor, todos: Watched) -> None:
+    todos.get("/")
+    page = visitor.look("1").text
+    assert "&lt;a href=&quot;/?show=active&quot;" in page
+    assert "Mark all as complete</button>" not in page
+
+
 def seen_as(secrets: list[str]) -> list[str]:
     """How the secrets may turn up."""
     others = ["geheim%26gr", "geheim&amp;gr", r"gr\xc3\xb6", "größer", r"gr\u00f6", "hunter2"]
@@ -402,7 +457,7 @@ def test_somebody_follows_a_todo_through_the_xray(browser: Browser, site: Server
             page.get_by_role("button", name="Add todo").click()
         page.goto(f"{site.xray_address}?pause=1")
         row = page.get_by_role("row").filter(has_text="303 See Other").first
-        row.get_by_role("link").click()
+        row.get_by_role("link").first.click()
         expect(page.get_by_role("heading", level=1)).to_have_text("POST /")
         expect(page.get_by_role("img")).to_be_visible()
         page.get_by_role("link", name="Led to request").click()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.util import setup_testing_defaults
 
 from werkzeug.test import Client, TestResponse
 
@@ -12,6 +14,8 @@ from todo_wsgi.xray import XRay
 from todo_wsgi.xray.blocks import Story
 from todo_wsgi.xray.story import tell
 from todo_wsgi.xray.text import Printer
+
+App = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 
 
 class Watched(Client):
@@ -45,9 +49,23 @@ def one_line(text: str) -> str:
 
 
 @contextmanager
-def watching(app: object) -> Iterator[Watched]:
-    xray = XRay(app)  # type: ignore[arg-type]
-    try:
+def watching(app: Any) -> Iterator[Watched]:
+    with closing(XRay(app)) as xray:
         yield Watched(xray)
-    finally:
-        xray.close()
+
+
+def answering(page: str, act: Callable[[WSGIEnvironment], object] = lambda _: None) -> App:
+    """An application that does something, and answers with a page."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        act(environ)
+        start_response("200 OK", [("Content-Type", "text/html")])
+        return [page.encode()]
+
+    return app
+
+
+def client_environ() -> WSGIEnvironment:
+    environ: WSGIEnvironment = {"QUERY_STRING": ""}
+    setup_testing_defaults(environ)
+    return environ

@@ -1,7 +1,8 @@
 """The x-ray: watch one request go through an application, without a line there that knows of it.
 
-`serve.py --xray` shows it in the browser, `python -m todo_wsgi.xray` in a terminal, and
-`XRay(app)` is a WSGI middleware for any application. Nothing of this is imported unless asked for.
+`serve.py --xray` shows it in the browser, and `python -m todo_wsgi.xray` in a terminal. For other
+applications, `XRay(app)` is the WSGI middleware, and `viewing` also shows what it sees. Nothing of
+this is imported unless asked for.
 
 What watches, in the order in which a request meets it:
 
@@ -13,11 +14,12 @@ What watches, in the order in which a request meets it:
     todo.py         what it knows of the todo list: its routes, templates, and changes
     trace.py        what all of them write into, and the last 50 requests
     values.py       values as text; what is secret is hidden
+    hooks.py        how functions are replaced while somebody watches
 
 What shows it:
 
     remarks.py      fifteen things that learners get wrong, as far as a request shows them
-    story.py        the story of a request in nine parts
+    story.py        the story of a request in nine parts, made of blocks.py
     text.py         the story for a terminal
     pages.py        the story as HTML (templates/), with picture.py and xray.css
     shell.py        the same request as a command line
@@ -27,5 +29,6 @@ What shows it:
 """
 
 from todo_wsgi.xray.middleware import XRay
+from todo_wsgi.xray.viewer import viewing
 
-__all__ = ["XRay"]
+__all__ = ["XRay", "viewing"]

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging
 import os
 import shutil
 import socket
@@ -33,6 +34,7 @@ class CannotSend(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Send the request, print its story, and return the exit status: 0, or 2 for a mistake."""
     settings = parse(arguments)
+    logging.getLogger("waitress").addHandler(logging.NullHandler())  # the story tells it
     try:
         story = send(settings)
     except (CannotSend, DatabaseUnusable) as error:
@@ -119,7 +121,10 @@ def send(settings: argparse.Namespace) -> Story:
         if not traces:
             status = answer.partition(b"\r\n")[0].decode("latin-1")
             raise CannotSend(f"waitress refused the request: {status}")
-        return tell(traces[0], xray.traces)
+        story = tell(traces[0], xray.traces)
+        # The server of this command is gone by then. What one wants to ask is where serve.py is.
+        address = story.curl[-1].replace(f"127.0.0.1:{port}", "127.0.0.1:8080")
+        return story._replace(curl=[*story.curl[:-1], address])
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from todo_wsgi.xray.values import cut
 
+THREAD = "Process and thread"  # a fact
+
 # The parts of a story.
 SENT, ENVIRON, ROUTE, FORM, CALLS, SQL, TEMPLATE, ANSWER, NEXT = range(1, 10)
 
@@ -104,6 +106,7 @@ class Part(NamedTuple):
     """A part of the story."""
 
     number: int
+    short: str
     title: str
     blocks: list[Block]
 

@@ -11,6 +11,7 @@ import inspect
 import opcode
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from types import CodeType, FrameType, TracebackType
@@ -32,6 +33,8 @@ Watchers = Mapping[CodeType, Callable[[Trace, FrameType], None]]
 
 MAX_ALIKE = 3  # calls of one function by the same caller that are shown; the others are counted
 MAX_DEPTH = 40  # calls within calls that are shown
+MAX_KNOWN = 10  # exceptions that may be handled at the same time
+MAX_FAILURES = 20  # exceptions that are shown
 MAX_VARIABLES = 20  # of the frame that an exception left
 
 # Comprehensions have frames of their own in Python 3.11, and none from 3.12 on. The same for all:
@@ -75,7 +78,8 @@ class CallRecorder:
         self._generators: dict[int, Call] = {}
         self._raised: list[Call] = []  # left with an exception that is not known yet
         # Exceptions that are known; the one that is handled now is not ours.
-        self._known: list[BaseException | None] = [sys.exception()]
+        self._failures: deque[tuple[BaseException, Failure]] = deque(maxlen=MAX_KNOWN)
+        self._known = deque([sys.exception()], maxlen=MAX_KNOWN)
 
     def handle(self, frame: FrameType, event: str, arg: Any) -> None:
         """Record an event; see `sys.setprofile` in Python's documentation."""
@@ -166,18 +170,27 @@ class CallRecorder:
         # What a function is left with is None, too, if it is left with an exception.
         if result is None or is_generator:
             instruction = opcode.opname[frame.f_code.co_code[frame.f_lasti]]
-            if is_generator and instruction != "YIELD_VALUE":
+            if is_generator and instruction == "YIELD_VALUE":
+                call.yields += 1
+            elif is_generator:
                 del self._generators[id(frame)]
             if result is None and instruction not in _RETURNS:
                 call.result = None
                 self._raised.append(call)
                 return
-        self._trace.secrets.add("", result)
-        call.result = describe(result)
+        self._trace.secrets.add(call.name, result)
+        values = "1 value" if call.yields == 1 else f"{call.yields} values"
+        call.result = f"yielded {values}" if is_generator else describe(result)
 
     def add_failure(self, error: BaseException, *, left_application: bool) -> None:
         """Record an exception, with the values of the frame of the application that it left."""
+        for known, failure in self._failures:
+            if known is error:  # it was not caught, after all
+                failure.left_application = left_application
+                return
         self._known.append(error)
+        if len(self._trace.failures) == MAX_FAILURES and not left_application:
+            return
         left = [tb for tb in _entries(error.__traceback__) if is_application(_file_of(tb))]
         if not left or isinstance(error, _FLOW):
             return
@@ -187,23 +200,25 @@ class CallRecorder:
             if call.place in places:
                 call.error = describe_error(error)
         self._raised.clear()
+        self._trace.secrets.add("", error.args)
         frame = left[-1].tb_frame
         variables = list(frame.f_locals.items())[:MAX_VARIABLES]
         for name, value in variables:
             self._trace.secrets.add(name, value)
-        self._trace.failures.append(
-            Failure(
-                describe_error(error),
-                Place(frame.f_code.co_filename, left[-1].tb_lineno),
-                frame.f_code.co_qualname,
-                describe_all(variables),
-                left_application,
-            )
+        failure = Failure(
+            describe_error(error),
+            Place(frame.f_code.co_filename, left[-1].tb_lineno),
+            frame.f_code.co_qualname,
+            describe_all(variables),
+            left_application,
         )
+        self._trace.failures.append(failure)
+        self._failures.append((error, failure))
 
     def forget(self) -> None:
         """Let go of exceptions, which hold frames and all that these hold."""
         self._known.clear()
+        self._failures.clear()
 
 
 def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:

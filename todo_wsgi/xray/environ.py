@@ -5,36 +5,40 @@ an entry, Python compares the wanted key with the one in the dict. So the keys t
 """
 
 import sys
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 from todo_wsgi.xray.trace import MAX_BODY, Read, Trace, current, harmless, place_of
-from todo_wsgi.xray.values import describe
 
 
 class WatchedKey(str):
     """A key of the environ that notes when the application looks for it."""
 
-    trace: Trace
+    __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        if current() is self.trace:
+        if current():
             _note_lookup(self, sys._getframe(1))
         return str.__eq__(self, other)
 
     __hash__ = str.__hash__
 
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return str, (str(self),)  # a copy is a plain str
 
-def watch_keys(environ: dict[str, Any], trace: Trace) -> None:
+
+def watch_keys(environ: dict[str, Any]) -> None:
     """Have the keys of the environ note when the application looks for them."""
-    items = []
-    for name, value in environ.items():
-        key = WatchedKey(name)
-        key.trace = trace
-        items.append((key, value))
+    items = [(WatchedKey(name), value) for name, value in environ.items()]
     environ.clear()
     environ.update(items)
+
+
+def plain(headers: Any) -> Any:
+    """Return headers without keys of ours in them: servers want a str, and no subclass."""
+    if type(headers) is not list or not any(WatchedKey in map(type, pair) for pair in headers):
+        return headers
+    return [tuple(str(p) if type(p) is WatchedKey else p for p in pair) for pair in headers]
 
 
 @harmless
@@ -52,36 +56,51 @@ class WatchedStream:
         self._stream = stream
         self._trace = trace
 
-    def read(self, *args: Any) -> Any:
+    def read(self, *args: Any, **kwargs: Any) -> Any:
         """Read bytes; here and below, see PEP 3333, "Input and Error Streams"."""
-        return self._read("read", args)
+        return self._read("read", args, kwargs)
 
-    def readline(self, *args: Any) -> Any:
+    def readline(self, *args: Any, **kwargs: Any) -> Any:
         """Read a line."""
-        return self._read("readline", args)
+        return self._read("readline", args, kwargs)
 
-    def readlines(self, *args: Any) -> Any:
+    def readlines(self, *args: Any, **kwargs: Any) -> Any:
         """Read lines."""
-        return self._read("readlines", args)
+        return self._read("readlines", args, kwargs)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(lambda: self._read("readline", ()), b"")
+    def __iter__(self) -> "WatchedStream":
+        return self
+
+    def __next__(self) -> Any:
+        line = self._read("readline", (), {})
+        if not line:
+            raise StopIteration
+        return line
+
+    def __enter__(self) -> "WatchedStream":
+        return self
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._stream.__exit__(*error)
 
     def __getattr__(self, name: str) -> Any:
+        if "_stream" not in vars(self):  # a copy that is being made
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
-    def _read(self, method: str, args: tuple[Any, ...]) -> Any:
-        data = getattr(self._stream, method)(*args)
-        self._note(method, args, data, sys._getframe(2))
+    def _read(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        data = getattr(self._stream, method)(*args, **kwargs)
+        self._note(method, (*args, *kwargs.values()), data, sys._getframe(2))
         return data
 
     @harmless
     def _note(self, method: str, args: tuple[Any, ...], data: Any, frame: FrameType) -> None:
+        trace = self._trace
+        if not trace.takes_event():
+            return
         if isinstance(data, list):
             data = b"".join(data)
-        trace = self._trace
-        call = f"{method}({', '.join(map(describe, args))})"
-        kept = MAX_BODY - sum(len(read.data) for read in trace.reads)
-        if trace.takes_event():
-            read = Read(call, method, args, len(data), data[:kept], place_of(frame))
-            trace.reads.append(read)
+        trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), data)
+        kept = data[: MAX_BODY - trace.body_kept]
+        trace.body_kept += len(kept)
+        trace.reads.append(Read(method, args, len(data), kept, place_of(frame)))

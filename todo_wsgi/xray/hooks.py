@@ -8,6 +8,7 @@ from typing import Any
 _lock = threading.Lock()
 _uses: Counter[tuple[int, str]] = Counter()
 _originals: dict[tuple[int, str], Any] = {}  # None: the owner had it from its class
+_replacements: dict[tuple[int, str], Any] = {}
 
 
 def put_in_place(owner: Any, name: str, make: Callable[[Any], object]) -> Callable[[], None]:
@@ -19,7 +20,8 @@ def put_in_place(owner: Any, name: str, make: Callable[[Any], object]) -> Callab
     with _lock:
         if not _uses[key]:
             _originals[key] = vars(owner).get(name)
-            setattr(owner, name, make(getattr(owner, name)))
+            _replacements[key] = make(getattr(owner, name))
+            setattr(owner, name, _replacements[key])
         _uses[key] += 1
 
     def end() -> None:
@@ -27,8 +29,11 @@ def put_in_place(owner: Any, name: str, make: Callable[[Any], object]) -> Callab
             _uses[key] -= 1
             if _uses[key]:
                 return
+            before, ours = _originals.pop(key), _replacements.pop(key)
+            if vars(owner).get(name) is not ours:  # somebody else has replaced it since
+                return
             delattr(owner, name)
-            if (before := _originals.pop(key)) is not None:
+            if before is not None:
                 setattr(owner, name, before)
 
     return end

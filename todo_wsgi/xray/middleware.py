@@ -6,6 +6,7 @@ same dict, a list is passed on as that list, and an exception as it is.
 
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from http import HTTPMethod
@@ -18,13 +19,14 @@ from wsgiref.validate import validator
 
 from todo_wsgi.xray import todo
 from todo_wsgi.xray.calls import CallRecorder
-from todo_wsgi.xray.environ import WatchedStream, watch_keys
+from todo_wsgi.xray.environ import WatchedStream, plain, watch_keys
 from todo_wsgi.xray.sql import watch_connections
-from todo_wsgi.xray.trace import MAX_BODY, Trace, Traces, harmless, on, place_of
+from todo_wsgi.xray.trace import MAX_BODY, Read, Trace, Traces, harmless, on, place_of
 from todo_wsgi.xray.values import cut, describe, describe_all, describe_error
 from todo_wsgi.xray.wire import find_raw_request, watch_waitress
 
 MAX_VALUE = 4000  # characters of one value of the environ
+MAX_CHUNKS = 100  # of a body, that wsgiref.validate gets to see
 
 
 class XRay:
@@ -42,7 +44,7 @@ class XRay:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request with the application, and record it (PEP 3333)."""
-        recording = _begin(self, environ)
+        recording = _begin(self, environ) if self._ends else None
         if recording is None:
             return self.app(environ, start_response)
         return recording.run(self.app, environ, start_response)
@@ -80,7 +82,7 @@ class _Recording:
             trace.profile = self._calls.handle
         stream = WatchedStream(environ["wsgi.input"], trace)
         self._traces.number(trace)
-        watch_keys(environ, trace)
+        watch_keys(environ)
         environ["wsgi.input"] = stream
 
     def run(
@@ -91,6 +93,7 @@ class _Recording:
         @wraps(start_response)  # so that it goes by the same name
         def start(*args: Any, **kwargs: Any) -> Callable[[bytes], object]:
             self._note_start((*args, *kwargs.values()), sys._getframe(1))
+            args = (*args[:1], *map(plain, args[1:2]), *args[2:])
             write = start_response(*args, **kwargs)
 
             def write_and_note(data: bytes) -> object:
@@ -118,10 +121,11 @@ class _Recording:
         self._start = (status, list(headers) if type(headers) is list else headers)
         trace.status = status if type(status) is str else describe(status)
         trace.types = [_type_of(status), _type_of(headers)]
+        listed = headers if type(headers) in (list, tuple) else ()
+        wrong = (header for header in listed if not _is_header(header))
+        trace.wrong_header = next(map(describe, wrong), "")
         trace.headers = [
-            (cut(header[0]), cut(header[1], MAX_VALUE))
-            for header in (headers if type(headers) in (list, tuple) else ())
-            if type(header) is tuple and [type(part) for part in header] == [str, str]
+            (cut(header[0]), cut(header[1], MAX_VALUE)) for header in filter(_is_header, listed)
         ]
 
     def _watch_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
@@ -140,7 +144,7 @@ class _Recording:
     def note_chunk(self, chunk: Any) -> None:
         """Record a part of the body."""
         trace = self.trace
-        if len(trace.body) < MAX_BODY:
+        if len(trace.body) < MAX_BODY and len(self._chunks) < MAX_CHUNKS:
             self._chunks.append(chunk)
         if isinstance(chunk, bytes):
             trace.body += chunk[: MAX_BODY - len(trace.body)]
@@ -169,7 +173,7 @@ class _Recording:
         trace.ended = time.perf_counter()
         for name, value in trace.headers:
             trace.secrets.add_header(name, value)
-        trace.secrets.add_body(trace.content_type, trace.read_body)
+        trace.secrets.add_body(trace.header("content-type"), trace.text.encode())
         trace.invalid_environ = _validate(self._environ, ["200 OK", [_TEXT]], [b"..."])
         if not trace.left_with_exception:
             body = body if type(body) in _WHOLE else self._chunks
@@ -178,11 +182,15 @@ class _Recording:
     def _validate_answer(self, body: Any) -> str:
         environ: dict[str, Any] = {"REQUEST_METHOD": self.trace.method, "QUERY_STRING": ""}
         setup_testing_defaults(environ)
-        return _validate(environ, self._start, body, self.trace.read_calls)
+        return _validate(environ, self._start, body, self.trace.reads)
 
 
 _TEXT = ("Content-Type", "text/plain")
 _WHOLE = (list, tuple, str, bytes)  # bodies that are there, and not made piece by piece
+
+
+def _is_header(header: Any) -> bool:
+    return type(header) is tuple and [type(part) for part in header] == [str, str]
 
 
 def _type_of(value: object) -> str:
@@ -203,14 +211,14 @@ def _find_secrets(trace: Trace) -> None:
         for line in trace.raw.head.decode("latin-1").split("\r\n")[1:]:
             name, _, value = line.partition(":")
             secrets.add_header(name.strip(), value.strip())
-        secrets.add_body(trace.content_type, trace.raw.body)
+        secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), trace.raw.body)
 
 
 def _validate(
     environ: dict[str, Any],
     start: Iterable[Any],
     body: Any,
-    reads: Iterable[tuple[str, tuple[Any, ...]]] = (),
+    reads: Iterable[Read] = (),
 ) -> str:
     """Return what `wsgiref.validate` finds wrong first, or "".
 
@@ -218,8 +226,8 @@ def _validate(
     """
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
-        for method, args in reads:
-            getattr(environ["wsgi.input"], method)(*args)
+        for read in reads:
+            getattr(environ["wsgi.input"], read.method)(*read.args)
         if start:
             start_response(*start)
         return body
@@ -235,7 +243,9 @@ def _validate(
         finally:
             answer.close()
     except Exception as error:  # an AssertionError, or a warning where warnings are errors
-        return str(error) or describe_error(error)
+        # Some of its assertions have no words.
+        *_, last = traceback.extract_tb(error.__traceback__, -2)[:1]
+        return str(error) or f"{describe_error(error)} in {last.line}"
     return ""
 
 

@@ -9,6 +9,7 @@ from todo_wsgi.static import ICON, STYLE
 from todo_wsgi.templating import SafeHTML, Template
 from todo_wsgi.xray import shell
 from todo_wsgi.xray.blocks import (
+    THREAD,
     Block,
     Code,
     Node,
@@ -69,6 +70,7 @@ _RESULT = Template("→ <code>$text</code> ")
 _REMARK = Template('<p class="remark-$kind"><strong>$sign</strong> $text</p>\n')
 _STEP = Template('<p>$relation <a href="$number">request $number</a>, $text.</p>\n')
 _LINK = Template('<a href="$href">$label</a>')
+_CHAIN = Template('$relation <a href="$number">$number</a> ')
 _CHOICE = Template('<option value="$number">$label</option>')
 
 
@@ -100,12 +102,20 @@ def list_page(base: str, app: str, summaries: list[Summary], *, is_paused: bool)
 
 def _list_row(summary: Summary) -> SafeHTML:
     number = _LINK.render(href=summary.number, label=summary.number)
-    cells = [number, *summary[1:-1], _join_steps(summary)]
+    steps = _join(
+        _CHAIN.render(relation=step.relation.lower(), number=step.number) for step in summary.steps
+    )
+    cells = [
+        number,
+        summary.time,
+        summary.method,
+        summary.target,
+        summary.status,
+        summary.took,
+        summary.kind,
+        steps,
+    ]
     return _ROW.render(kind="", cells=_join(_CELL.render(content=cell) for cell in cells))
-
-
-def _join_steps(summary: Summary) -> str:
-    return ", ".join(f"{step.relation.lower()} {step.number}" for step in summary.steps)
 
 
 def request_page(base: str, story: Story, others: list[Summary]) -> Response:
@@ -121,6 +131,10 @@ def request_page(base: str, story: Story, others: list[Summary]) -> Response:
         title=summary.title,
         number=summary.number,
         status=summary.status,
+        jumps=_join(
+            _LINK.render(href=f"#part-{part.number}", label=f"{part.number}. {part.short}")
+            for part in story.parts
+        ),
         picture=draw(story.picture),
         times=_render_block(story.times),
         parts=_join(_PART.render(**_part_values(part)) for part in story.parts),
@@ -153,7 +167,8 @@ def compare_page(base: str, left: Story, right: Story) -> Response:
     rows = []
     for (name, here), (_, there) in zip(left.facts, right.facts, strict=True):
         cells = _join(_CELL.render(content=cell) for cell in (name, here, there))
-        rows.append(_ROW.render(kind="" if here == there else "differs", cells=cells))
+        is_told = here != there and name != THREAD  # which is another one by chance
+        rows.append(_ROW.render(kind="differs" if is_told else "", cells=cells))
     head = ("", *(f"Request {number}" for number in numbers))
     sides = [
         _SIDES.render(
@@ -273,7 +288,9 @@ def _join(parts: Iterable[SafeHTML]) -> SafeHTML:
 
 
 def _page(title: str, content: SafeHTML, headers: Iterable[tuple[str, str]] = ()) -> Response:
-    return Response(_render_page(title, content), headers=headers)
+    # What cannot be UTF-8, as half of a character, is shown as an escape.
+    body = _render_page(title, content).encode("utf-8", "backslashreplace")
+    return Response(body, headers=headers)
 
 
 def _render_page(title: str, content: SafeHTML) -> SafeHTML:

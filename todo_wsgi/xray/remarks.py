@@ -17,7 +17,8 @@ from todo_wsgi.xray.values import show_bytes
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")  # methods that may change nothing (RFC 9110, 9.2.1)
-_MIN_TYPED = 3  # characters; what is shorter is found in any SQL and any page by chance
+_MIN_TYPED = 3  # characters; what is shorter is found in any SQL by chance
+_MIN_HTML = 6  # and in any page
 
 
 Remarks = Iterable[Remark]
@@ -68,7 +69,7 @@ def reload_posts_again(trace: Trace, _: Traces) -> Remarks:
     elif trace.redirects_to:
         text = (
             "After this redirect, a reload repeats the GET that follows, and never this "
-            f"{trace.method}."
+            f"{trace.method}. If a page had come instead, it would send the {trace.method} again."
         )
         yield Remark(NEXT, 3, False, text)
     elif trace.rows_changed:
@@ -99,12 +100,9 @@ def redirect_is_an_answer(trace: Trace, _: Traces) -> Remarks:
 def get_and_post(trace: Trace, _: Traces) -> Remarks:
     """5. GET and POST differ in what may change, not in where parameters travel."""
     query, body = bool(trace.query), bool(trace.request_body)
-    where = {
-        (True, True): "in the address and in the body",
-        (True, False): "in the address",
-        (False, True): "in the body",
-        (False, False): "nowhere",
-    }[query, body]
+    if not query and not body:
+        return
+    where = " and ".join(["in the address"] * query + ["in the body"] * body)
     rule = "must not change anything" if trace.method in SAFE else "may change something"
     text = (
         f"Parameters came {where}; either method can have them in both places. What differs: a "
@@ -129,10 +127,10 @@ def names_are_sent(trace: Trace, traces: Traces) -> Remarks:
     if not sent:
         return
     text = f"Sent are names and values: {', '.join(name or '(no name)' for name, _ in sent)}."
-    page = traces.get(trace.page) if trace.page else None
-    controls = _controls_of(page, trace) if page else []
+    page = traces.get(trace.page) if trace.page and not trace.came_from else None
     names = {name for name, _ in sent}
-    missing = [c for c in controls if c.name not in names]
+    controls = _controls_of(page, trace, names) if page else []
+    missing = [c for c in dict.fromkeys(controls) if c.name not in names]
     for control in missing:
         text += f" Not sent: {control.label}, {control.reason}."
     if not missing:
@@ -155,38 +153,44 @@ class _Control(NamedTuple):
             return "since it was not ticked"
         if self.kind in ("submit", "button", "image"):
             return "since it was not clicked"
-        return "though it has a name: it may be disabled, or in another form"
+        return "though it has a name: it may be disabled"
 
 
 class _Forms(HTMLParser):
-    """Collects the controls of the forms that lead to a path."""
+    """Collects the forms of a page that lead to a path, with a method."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, method: str, path: str) -> None:
         super().__init__()
-        self.controls: list[_Control] = []
-        self._path = path
+        self.forms: list[list[_Control]] = []
+        self._wanted = (method, path)
         self._is_in_form = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         if tag == "form":
-            self._is_in_form = (given.get("action") or self._path) == self._path
+            method, path = (given.get("method") or "get").upper(), given.get("action")
+            self._is_in_form = (method, path or self._wanted[1]) == self._wanted
+            self.forms.append([])
         elif self._is_in_form and tag in ("input", "select", "textarea", "button"):
             name = given.get("name") or ""
             kind = given.get("type") or {"input": "text", "button": "submit"}.get(tag, tag)
             if not (tag == "button" and not name):  # such a button only sends the form
                 label = f"{tag} {name or given.get('id') or ''}".strip()
-                self.controls.append(_Control(name, kind, f"{label} ({kind})"))
+                self.forms[-1].append(_Control(name, kind, f"{label} ({kind})"))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
             self._is_in_form = False
 
 
-def _controls_of(page: Trace, trace: Trace) -> list[_Control]:
-    forms = _Forms(trace.target.partition("?")[0])
+def _controls_of(page: Trace, trace: Trace, names: set[str]) -> list[_Control]:
+    """Return the controls of the form that the fields came from, or none if that is not known."""
+    forms = _Forms(trace.method, trace.target.partition("?")[0])
     forms.feed(page.text)
-    return forms.controls
+    for controls in forms.forms:
+        if names <= {control.name for control in controls}:
+            return controls
+    return []
 
 
 def _fields_of(trace: Trace) -> list[tuple[str, str]]:
@@ -223,7 +227,8 @@ def four_stages(trace: Trace, _: Traces) -> Remarks:
             if encoded != value:
                 text = (
                     f"Four stages of {name}: percent-encoded as it was sent, {encoded}; the bytes "
-                    f"{value.encode()!r}; the text {value!r}; in HTML, {html.escape(value)}."
+                    f"{value.encode()!r}; the text {value!r}; and HTML, in which it has to be "
+                    f"written as {html.escape(value)}."
                 )
                 yield Remark(FORM, 9, False, text)
                 return
@@ -237,13 +242,15 @@ def types_of_wsgi(trace: Trace, _: Traces) -> Remarks:
         "WSGI wants a str like '200 OK', a list of tuples of two str, and an iterable of bytes "
         f"(PEP 3333). It got {', '.join(trace.types)}, and {trace.body_type or 'nothing'}."
     )
+    if trace.wrong_header:
+        text += f" The header {trace.wrong_header} is no tuple of two str."
     for who, problem in (("server", trace.invalid_environ), ("application", trace.invalid_answer)):
         if problem:
             complaint = f"wsgiref.validate complains about the {who}: {problem}"
             yield Remark(ANSWER, 10, True, complaint)
-    if not trace.invalid_answer and not trace.left_with_exception:
+    if not (trace.invalid_answer or trace.wrong_header or trace.left_with_exception):
         text += " wsgiref.validate has nothing to say against it."
-    yield Remark(ANSWER, 10, False, text)
+    yield Remark(ANSWER, 10, bool(trace.wrong_header), text)
 
 
 def commit_saves(trace: Trace, _: Traces) -> Remarks:
@@ -285,7 +292,7 @@ def parameters_are_no_formatting(trace: Trace, _: Traces) -> Remarks:
     """12. `?` is no string formatting."""
     for statement in trace.statements:
         for name, value in _fields_of(trace):
-            if len(value) >= _MIN_TYPED and value in statement.sql:
+            if _is_pasted(value, statement.sql):
                 text = (
                     f"The value of {name} stands within the text of the SQL: {value!r}. Whoever "
                     "sends it can write SQL of their own (SQL injection). Write ? and pass the "
@@ -300,6 +307,14 @@ def parameters_are_no_formatting(trace: Trace, _: Traces) -> Remarks:
         yield Remark(SQL, 12, False, text)
 
 
+def _is_pasted(value: str, sql: str) -> bool:
+    """Whether the value stands in the SQL as what it was meant for: text, or more than a name."""
+    if len(value) < _MIN_TYPED or value not in sql:
+        return False
+    in_quotes = re.search(rf"'[^']*{re.escape(value)}[^']*'", sql)
+    return bool(in_quotes) or not re.fullmatch(r"\w+", value)
+
+
 def globals_are_no_storage(trace: Trace, _: Traces) -> Remarks:
     """13. A global variable is no storage."""
     for name, place in trace.written_globals.items():
@@ -310,8 +325,9 @@ def globals_are_no_storage(trace: Trace, _: Traces) -> Remarks:
         )
         yield Remark(ENVIRON, 13, True, text)
     text = (
-        f"The next request may come to another thread than {trace.thread}, or another process "
-        f"than {trace.process}: what a global variable holds is not there, and a restart loses it."
+        f"This ran in thread {trace.thread} of process {trace.process}. All threads of a process "
+        "share its global variables, and may change them at the same time; another process has "
+        "its own, and a restart loses them."
     )
     yield Remark(ENVIRON, 13, False, text)
 
@@ -319,7 +335,7 @@ def globals_are_no_storage(trace: Trace, _: Traces) -> Remarks:
 def where_escaping_happens(trace: Trace, _: Traces) -> Remarks:
     """14. Where escaping happens."""
     for name, value in _fields_of(trace):
-        if re.search("[<>]", value) and len(value) >= _MIN_TYPED and _is_in_page(trace, value):
+        if re.search("[<>]", value) and len(value) >= _MIN_HTML and _is_in_page(trace, value):
             text = (
                 f"{name} came with the request as {value!r} and stands in the page as it is: "
                 "whoever sends it can write HTML of their own (cross-site scripting). Escape it "

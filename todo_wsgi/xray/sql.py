@@ -9,16 +9,20 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from todo_wsgi.xray.hooks import put_in_place
 from todo_wsgi.xray.trace import MAX_SETS, Statement, Trace, current, harmless, place_of
-from todo_wsgi.xray.values import describe, describe_error, show_bytes
+from todo_wsgi.xray.values import cut, describe, describe_error
 
+MAX_SQL = 10_000  # characters of one statement
 MAX_ALIKE = 3  # times that one statement is shown; then what follows is added up
 
+NOBODY = "nobody wrote it: the module sqlite3 executes it by itself"
 _TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK", "END")
 _HAS_PLAN = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
 
@@ -44,8 +48,11 @@ class Connection(sqlite3.Connection):
         self.statement: Statement | None = None  # that is executed now
         self._begin: Statement | None = None
         self._ends: list[Statement] = []  # of the transaction
+        self._author = NOBODY  # of what no `execute` asks for
         self._traces: list[Trace] = []  # of the requests that have part in the transaction
-        self._is_explaining = False
+        uri = bool(args[7] if len(args) > 7 else kwargs.get("uri"))
+        database = args[0] if args else kwargs.get("database")
+        self.database = (str(database), uri) if isinstance(database, str | Path) else None
         super().__init__(*args, **kwargs)
         this = weakref.proxy(self)  # so that it still closes when nobody holds it any more
         self.set_trace_callback(lambda sql: this._note_unwritten(sql))
@@ -68,21 +75,24 @@ class Connection(sqlite3.Connection):
 
     def commit(self) -> None:
         """Commit the transaction."""
-        self._time(super().commit)
+        self._end_transaction("the application called commit()", super().commit)
 
     def rollback(self) -> None:
         """Roll the transaction back."""
-        self._time(super().rollback)
+        self._end_transaction("the application called rollback()", super().rollback)
 
     def __exit__(self, *args: Any) -> Any:
-        return self._time(super().__exit__, *args)
+        author = "nobody wrote it: the “with” block ends"
+        return self._end_transaction(author, super().__exit__, *args)
 
-    def _time(self, end_transaction: Callable[..., Any], *args: Any) -> Any:
+    def _end_transaction(self, author: str, end: Callable[..., Any], *args: Any) -> Any:
         began = time.perf_counter()
         self._ends.clear()
+        self._author = author
         try:
-            return end_transaction(*args)
+            return end(*args)
         finally:
+            self._author = NOBODY
             for statement in self._ends:
                 statement.execute_seconds = time.perf_counter() - began
             if self._ends:
@@ -93,7 +103,7 @@ class Connection(sqlite3.Connection):
         """Record a BEGIN, COMMIT or ROLLBACK that Python's sqlite3 executes by itself."""
         trace = current()
         keyword = sql.split(None, 1)[0].upper() if sql.strip() else ""
-        if trace is None or self._is_explaining or keyword not in _TRANSACTION:
+        if trace is None or keyword not in _TRANSACTION:
             return
         if self.statement and self.statement.method == "executescript":
             # Before a script, Python commits what is open. All else stands in the script.
@@ -103,7 +113,8 @@ class Connection(sqlite3.Connection):
         elif self.statement and self.statement.keyword == keyword:
             return
         place = place_of(sys._getframe(1))
-        statement = Statement(sql.strip(), [], place, time.perf_counter(), is_written=False)
+        at = self.statement.at if self.statement else time.perf_counter()
+        statement = Statement(sql.strip(), [], place, at, author=self._author)
         if keyword == "BEGIN":
             self.note(trace, statement)
         else:
@@ -133,22 +144,6 @@ class Connection(sqlite3.Connection):
         statement.others = len(self._traces) - 1
         for trace in self._traces:
             _add(trace, statement)
-
-    def explain(self, trace: Trace, statement: Statement, parameters: Any) -> None:
-        """Ask SQLite how it finds the rows, once for each text of a statement."""
-        if statement.keyword not in _HAS_PLAN:
-            return
-        for other in trace.statements:
-            if other.sql == statement.sql and other.plan:
-                statement.plan = other.plan
-                return
-        self._is_explaining = True
-        try:
-            # A cursor of the plainest kind, which makes tuples, whatever the application's do.
-            rows = sqlite3.Cursor(self).execute(f"EXPLAIN QUERY PLAN {statement.sql}", parameters)
-            statement.plan = [_plan_text(row) for row in rows.fetchall()]
-        finally:
-            self._is_explaining = False
 
 
 class Cursor(sqlite3.Cursor):
@@ -217,19 +212,15 @@ class _Recording:
     ) -> None:
         self._trace = trace
         self._connection = connection
-        self._parameters: Any = ()
         self.args = args
-        described: list[str] = []
+        self._changes = connection.total_changes
+        sql = cut(args[0], MAX_SQL) if type(args[0]) is str else describe(args[0])
+        self.statement = Statement(sql, [], place_of(frame), time.perf_counter(), method=method)
+        self.statement.database = connection.database
         if method == "executemany":
             self.args = (args[0], self._note_sets(args[1]), *args[2:])
         elif len(args) > 1:
-            self._parameters = args[1]
-            trace.secrets.add("", self._parameters)
-            described.append(describe(self._parameters))
-        self._changes = connection.total_changes
-        self.statement = Statement(
-            str(args[0]), described, place_of(frame), time.perf_counter(), method=method
-        )
+            self._note_parameters(args[1])
         self.statement.is_open = connection.in_transaction
         connection.statement = self.statement
 
@@ -239,10 +230,17 @@ class _Recording:
         for parameters in sets:
             self.statement.count += 1
             if len(self.statement.parameters) < MAX_SETS:
-                self._trace.secrets.add("", parameters)
-                self.statement.parameters.append(describe(parameters))
-            self._parameters = parameters
+                self._note_parameters(parameters)
             yield parameters
+
+    @harmless
+    def _note_parameters(self, parameters: Any) -> None:
+        self._trace.secrets.add("", parameters)
+        self.statement.parameters.append(describe(parameters))
+        if type(parameters) is dict:
+            self.statement.names = [str(name) for name in parameters]
+        elif type(parameters) in (tuple, list):
+            self.statement.names = len(parameters)
 
     @harmless
     def end(self, cursor: sqlite3.Cursor, error: BaseException | None) -> None:
@@ -256,8 +254,6 @@ class _Recording:
             statement.rows_changed = max(cursor.rowcount, 0) or statement.rows_changed_in_all
         statement.error = describe_error(error) if error else ""
         self.statement = connection.note(self._trace, statement)
-        if not error and statement.count:
-            connection.explain(self._trace, self.statement, self._parameters)
 
 
 @harmless
@@ -284,6 +280,26 @@ def _add(trace: Trace, statement: Statement) -> Statement:
     return statement
 
 
-def _plan_text(row: Any) -> str:
-    text = row[3]
-    return show_bytes(text) if isinstance(text, bytes) else str(text)
+def explain(statements: Iterable[Statement]) -> None:
+    """Ask SQLite how it finds the rows, as far as the database is a file, and is still there.
+
+    That is done when somebody looks, on a connection of its own: on the application's it would be a
+    statement that the application has not executed, and `changes()` would tell of it.
+    """
+    for statement in statements:
+        if statement.plan or statement.keyword not in _HAS_PLAN or statement.method != "execute":
+            continue
+        with suppress(sqlite3.Error, OSError), closing(_connect(statement.database)) as connection:
+            names = statement.names
+            nothing = dict.fromkeys(names) if isinstance(names, list) else (None,) * names
+            rows = connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", nothing)
+            statement.plan = [str(row[3]) for row in rows.fetchall()]
+
+
+def _connect(database: tuple[str, bool] | None) -> sqlite3.Connection:
+    """Open a database to read from it only; an OSError if it is no file."""
+    if database is None or ":memory:" in database[0] or not database[0]:
+        raise FileNotFoundError
+    name, is_uri = database
+    address = name if is_uri else f"{Path(name).absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(address, uri=True, timeout=0)

@@ -7,6 +7,7 @@ It is the same story in the browser (`pages.py`) and in the terminal (`text.py`)
 import textwrap
 import time
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from urllib.parse import unquote_to_bytes
 
 from todo_wsgi.xray import wire
@@ -20,6 +21,7 @@ from todo_wsgi.xray.blocks import (
     SENT,
     SQL,
     TEMPLATE,
+    THREAD,
     Block,
     Code,
     Message,
@@ -37,6 +39,7 @@ from todo_wsgi.xray.blocks import (
 )
 from todo_wsgi.xray.remarks import FORM_TYPE, find_remarks
 from todo_wsgi.xray.shell import curl
+from todo_wsgi.xray.sql import explain
 from todo_wsgi.xray.trace import (
     MAX_EVENTS,
     Call,
@@ -57,10 +60,11 @@ MAX_MESSAGES = 20  # to SQLite, in the picture
 
 def tell(trace: Trace, traces: Traces) -> Story:
     """Return the story of a request, with what is secret hidden in it."""
+    explain(trace.statements)
     remarks = find_remarks(trace, traces)
     parts = [
-        Part(number, title, [*blocks(trace), *(r for r in remarks if r.part == number)])
-        for number, title, blocks in _PARTS
+        Part(number, short, title, [*blocks(trace), *(r for r in remarks if r.part == number)])
+        for number, short, title, blocks in _PARTS
     ]
     story = Story(
         _summarize(trace), _picture(trace), _times(trace), curl(trace), _facts(trace), parts
@@ -81,7 +85,7 @@ def _summarize(trace: Trace) -> Summary:
         time.strftime("%H:%M:%S", time.localtime(trace.time)),
         trace.method,
         trace.target,
-        trace.status or "no answer",
+        trace.outcome,
         milliseconds(trace.ended - trace.began),
         _kind(trace),
         _steps(trace),
@@ -143,6 +147,10 @@ def _sent(trace: Trace) -> Iterable[Block]:
     yield Code(_show_lines(raw.head))
     if raw.body:
         yield Text(f"After the empty line, the body: {raw.size - len(raw.head):,} bytes.")
+        read = show_bytes(trace.read_body)
+        if read not in show_bytes(raw.body) and trace.secrets.hide(read) != read:
+            yield Text("It came in pieces, and is not shown: it has a secret in it.")
+            return
         yield from _limit(_show_lines(raw.body), raw.size - len(raw.head), "the body")
     yield _source(wire.RECEIVES)
 
@@ -282,7 +290,7 @@ def _node(trace: Trace, child: Call | Statement) -> Node:
         sql = " ".join(child.sql.split())
         result = f"{child.rows_changed} changed" if child.rows_changed else ""
         result = f"{child.rows_read} read" if child.rows_read else result
-        took = milliseconds(child.execute_seconds + child.fetch_seconds)
+        took = milliseconds(_took(child))
         return Node("sql", cut(sql, 80), result, took, _source(child.place), [])
     arguments = ", ".join(f"{name}={value}" for name, value in child.arguments)
     label = f"{child.name}({cut(arguments, 160)})"
@@ -307,20 +315,26 @@ def _node(trace: Trace, child: Call | Statement) -> Node:
 def _sql(trace: Trace) -> Iterable[Block]:
     if not trace.statements:
         yield Text("No SQL was executed: the database was not asked.")
-    for number, statement in enumerate(trace.statements, 1):
-        yield Table(f"{number}. {statement.keyword}", ("", ""), list(_statement_rows(statement)))
-        yield _source(statement.place)
+    for keyword, group in groupby(trace.statements, key=lambda statement: statement.keyword):
+        statements = list(group)
+        if keyword == "PRAGMA":  # settings of the connection
+            rows = [(s.sql, milliseconds(s.execute_seconds), _source(s.place)) for s in statements]
+            yield Table("PRAGMA: settings of the connection", ("SQL", "Time", "By"), rows)
+            continue
+        for statement in statements:
+            yield Table(statement.keyword, ("", ""), list(_statement_rows(statement)))
+            yield _source(statement.place)
 
 
 def _statement_rows(statement: Statement) -> Iterable[tuple[str, str]]:
     yield "SQL", textwrap.dedent(statement.sql).strip()
-    if not statement.is_written:
-        yield "Author", "nobody wrote it: the module sqlite3 executes it by itself"
+    if statement.author:
+        yield "Author", statement.author
     for parameters in statement.parameters:
         yield "Parameters", parameters
     if statement.count > 1:
         yield "Times", f"{statement.count:,}, added up here"
-    if statement.rows_read:
+    if statement.rows_read or statement.keyword == "SELECT":
         yield "Rows read", str(statement.rows_read)
     if statement.rows_changed_in_all:
         by_triggers = statement.rows_changed_in_all - statement.rows_changed
@@ -346,7 +360,7 @@ def _template(trace: Trace) -> Iterable[Block]:
     for filling in trace.fillings:
         count = trace.filled[filling.name]
         title = f"templates/{filling.name}" if filling.name else "A template"
-        title += f", filled {count:,} times" if count > 1 else ""
+        title += f", filling {filling.number} of {count:,}" if count > 1 else ""
         yield Table(title, ("Hole", "Value", "What went in"), _hole_rows(filling.holes))
         yield _source(filling.place)
 
@@ -359,8 +373,11 @@ def _hole_rows(holes: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
 
 
 def _answer(trace: Trace) -> Iterable[Block]:
-    if not trace.status:
+    if not trace.types:
         yield Text("The application did not call start_response.")
+        if trace.sent_head:
+            yield Text("So the server made an answer by itself. The log of the server has more.")
+            yield Code(_show_lines(trace.sent_head))
         return
     yield Text(f"Status {trace.status}, a body of {trace.body_size:,} bytes ({trace.body_type}).")
     yield Table("Headers", ("Header", "Value", "Set by"), list(_answer_headers(trace)))
@@ -371,6 +388,8 @@ def _answer(trace: Trace) -> Iterable[Block]:
         rest = "then the body" if trace.body_size else "and no body"
         yield Text(f"On the wire: {len(trace.sent_head):,} bytes of head, {rest}.")
         yield Code(_show_lines(trace.sent_head))
+    if trace.header("content-encoding") == "gzip":
+        yield Text("The body was sent in gzip form, and is shown unpacked.")
     if trace.body:
         yield from _limit(trace.text, trace.body_size, "the body")
 
@@ -410,6 +429,8 @@ def _steps(trace: Trace) -> list[Step]:
 def _what_it_is(trace: Trace) -> str:
     """Return what the browser does with the answer."""
     kind = trace.header("content-type").partition(";")[0]
+    if trace.left_with_exception:
+        return f"The browser shows what the server made of it: {trace.outcome}."
     if trace.code == 304:
         return "304: the browser has this already, and shows what it has kept. No body was sent."
     if location := trace.redirects_to:
@@ -432,7 +453,7 @@ def _times(trace: Trace) -> Table:
         rows.append(("The server received the request", milliseconds(raw.ended - raw.began)))
         rows.append(("It waited for a thread", milliseconds(max(trace.began - raw.ended, 0))))
     rows.append(("The application worked", milliseconds(trace.ended - trace.began)))
-    sql = sum(s.execute_seconds + s.fetch_seconds for s in trace.statements)
+    sql = sum(map(_took, trace.statements))
     rows.append((f"of that in {len(trace.statements)} SQL statements", milliseconds(sql)))
     if trace.sent_at:
         rows.append(("Until the server sent", milliseconds(max(trace.sent_at - trace.ended, 0))))
@@ -451,28 +472,40 @@ def _picture(trace: Trace) -> Picture:
     size = f", {trace.raw.size:,} bytes" if trace.raw else ""
     add(start, browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
     add(trace.began, server, application, "application(environ, start_response)")
-    for statement in trace.statements[:MAX_MESSAGES]:
-        took = statement.execute_seconds + statement.fetch_seconds
-        add(statement.at, application, sqlite, " ".join(statement.sql.split()), took)
-    if rest := trace.statements[MAX_MESSAGES:]:
-        took = sum(statement.execute_seconds + statement.fetch_seconds for statement in rest)
-        add(rest[0].at, application, sqlite, f"{len(rest)} more statements", took)
+    shown = [s for s in trace.statements if s.keyword != "PRAGMA"]
+    settings = [s for s in trace.statements if s.keyword == "PRAGMA"]
+    if settings:
+        text = f"{len(settings)} settings (PRAGMA)"
+        add(settings[0].at, application, sqlite, text, sum(map(_took, settings)))
+    for statement in shown[:MAX_MESSAGES]:
+        add(statement.at, application, sqlite, " ".join(statement.sql.split()), _took(statement))
+    if rest := shown[MAX_MESSAGES:]:
+        text = f"{len(rest)} more statements"
+        add(rest[0].at, application, sqlite, text, sum(map(_took, rest)))
     worked = trace.ended - trace.began
-    add(trace.ended, application, server, trace.status or "an exception", worked)
+    add(trace.ended, application, server, trace.status or trace.outcome, worked)
     if trace.sent_head is not None and trace.sent_at:
         first_line = trace.sent_head.partition(b"\r\n")[0].decode("latin-1")
         size = f"{len(trace.sent_head) + trace.body_size:,} bytes"
         add(trace.sent_at, server, browser, f"{first_line}, {size}")
     else:
-        add(trace.ended, server, browser, trace.status or "an error page of the server")
+        add(trace.ended, server, browser, trace.outcome)
     return Picture(["Browser", trace.server, "Application", "SQLite"], messages)
+
+
+def _took(statement: Statement) -> float:
+    return statement.execute_seconds + statement.fetch_seconds
 
 
 def _facts(trace: Trace) -> list[tuple[str, str]]:
     query = trace.query
     tried = trace.routing.tried if trace.routing else []
     taken = [f"{method} {path}" for method, path, _, outcome in tried if outcome == "taken"]
-    statements = [f"{s.keyword} {' '.join(s.parameters)}".strip() for s in trace.statements]
+    statements = [
+        f"{cut(' '.join(s.sql.split()), 60)} {' '.join(s.parameters)}".strip()
+        for s in trace.statements
+        if s.keyword != "PRAGMA"
+    ]
     return [
         ("Request", f"{trace.method} {trace.target}"),
         ("Fields in the address", query or "none"),
@@ -481,21 +514,21 @@ def _facts(trace: Trace) -> list[tuple[str, str]]:
         ("SQL", "\n".join(statements) or "none"),
         ("Rows changed", str(trace.rows_changed)),
         ("Exceptions", "\n".join(failure.error for failure in trace.failures) or "none"),
-        ("Status", trace.status),
+        ("Status", trace.outcome),
         ("Location", trace.header("location") or "none"),
         ("Body", f"{trace.body_size:,} bytes"),
-        ("Process and thread", f"{trace.process}, {trace.thread}"),
+        (THREAD, f"{trace.process}, {trace.thread}"),
     ]
 
 
-_PARTS: list[tuple[int, str, Callable[[Trace], Iterable[Block]]]] = [
-    (SENT, "What the browser sent", _sent),
-    (ENVIRON, "What the server made of it", _environ),
-    (ROUTE, "Which route", _route),
-    (FORM, "The form", _form),
-    (CALLS, "The functions that ran", _calls),
-    (SQL, "SQL", _sql),
-    (TEMPLATE, "The template", _template),
-    (ANSWER, "What was sent back", _answer),
-    (NEXT, "What the browser does next", _next),
+_PARTS: list[tuple[int, str, str, Callable[[Trace], Iterable[Block]]]] = [
+    (SENT, "Sent", "What the browser sent", _sent),
+    (ENVIRON, "Environ", "What the server made of it", _environ),
+    (ROUTE, "Route", "Which route", _route),
+    (FORM, "Form", "The form", _form),
+    (CALLS, "Functions", "The functions that ran", _calls),
+    (SQL, "SQL", "SQL", _sql),
+    (TEMPLATE, "Template", "The template", _template),
+    (ANSWER, "Answer", "What was sent back", _answer),
+    (NEXT, "Next", "What the browser does next", _next),
 ]

@@ -44,7 +44,7 @@ class Printer:
             for block in part.blocks:
                 yield from self._block(block)
         yield ""
-        yield from self._wrap("The same request again", colour=_BOLD)
+        yield from self._wrap("The same request again, to a server that runs", colour=_BOLD)
         yield from shell.lines(story.curl, self._width)
         if shell.BODY_FILE in story.curl:
             yield from self._wrap(shell.NOTE)

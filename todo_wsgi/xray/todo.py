@@ -17,7 +17,7 @@ from todo_wsgi.xray.hooks import put_in_place
 from todo_wsgi.xray.trace import Filling, Routing, Trace, current, on, place_of
 from todo_wsgi.xray.values import cut, describe
 
-MAX_FILLINGS = 2  # of one template that are shown; the others are counted
+MAX_FILLINGS = 3  # of one template that are shown; the others are counted
 
 
 def watchers() -> dict[CodeType, Callable[[Trace, FrameType], None]]:
@@ -56,8 +56,8 @@ def _note_filling(trace: Trace, frame: FrameType) -> None:
         for name, value in values.items():
             is_html = isinstance(value, SafeHTML)
             before = "HTML already, which goes in as it is" if is_html else describe(value)
-            holes.append((name, before, cut(_HOLE.render(value=value))))
-        trace.fillings.append(Filling(template.name, place_of(frame.f_back), holes))
+            holes.append((name, before, cut(str(_HOLE.render(value=value)))))
+        trace.fillings.append(Filling(template.name, count, place_of(frame.f_back), holes))
 
 
 def watch_changes(app: object) -> list[Callable[[], None]]:

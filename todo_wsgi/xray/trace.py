@@ -102,6 +102,7 @@ class Call:
     is_library: bool = False
     is_rest: bool = False
     depth: int = 0
+    yields: int = 0  # values, if it is a generator
     count: int = 1
     arguments: list[tuple[str, str]] = field(default_factory=list)
     result: str | None = None  # None: it was left with an exception
@@ -124,7 +125,7 @@ class Statement:
     parameters: list[str]  # described; more than one if it was executed for many
     place: Place | None
     at: float  # time.perf_counter()
-    is_written: bool = True  # in the application; False for what Python's sqlite3 adds
+    author: str = ""  # who executed it, if it was no `execute` of the application
     method: str = "execute"
     count: int = 1  # how often it was executed with other parameters
     execute_seconds: float = 0.0
@@ -134,6 +135,8 @@ class Statement:
     rows_changed_in_all: int = 0  # also by triggers
     is_open: bool = False  # in a transaction, after it
     plan: list[str] = field(default_factory=list)
+    database: tuple[str, bool] | None = None  # its file, or address if that is True
+    names: int | list[str] = 0  # of the parameters, or how many they are
     error: str = ""
     others: int = 0  # other requests that have part in it
 
@@ -159,6 +162,7 @@ class Filling:
     """A template that was filled."""
 
     name: str
+    number: int  # the first time, the second time ...
     place: Place | None
     holes: list[tuple[str, str, str]]  # name, value before and after escaping
 
@@ -176,12 +180,16 @@ class Routing:
 class Read:
     """A call that read from `wsgi.input`."""
 
-    call: str  # as it is written, like "read(14)"
     method: str
     args: tuple[Any, ...]
     size: int  # bytes that it got
     data: bytes  # the first of them
     place: Place | None
+
+    @property
+    def call(self) -> str:
+        """How it is written, like "read(14)"."""
+        return f"{self.method}({', '.join(map(describe, self.args))})"
 
 
 @dataclass(eq=False)
@@ -232,6 +240,7 @@ class Trace:
         self.environ_reads: dict[str, Place | None] = {}
         self.raw: RawRequest | None = None
         self.reads: list[Read] = []
+        self.body_kept = 0  # bytes of what was read
 
         self.calls = self.call = Call("", Place("", 0))  # all of them, and the one that runs now
         self.statements: list[Statement] = []
@@ -246,6 +255,7 @@ class Trace:
         self.status = ""  # as it was given to start_response
         self.headers: list[tuple[str, str]] = []
         self.types: list[str] = []  # of what was given to start_response
+        self.wrong_header = ""  # the first one that is no tuple of two str
         self.answer_place: Place | None = None
         self.body = b""
         self.body_size = 0
@@ -264,11 +274,6 @@ class Trace:
     def read_body(self) -> bytes:
         """What the application has read of the body."""
         return b"".join(read.data for read in self.reads)
-
-    @property
-    def read_calls(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """How it was read: methods of `wsgi.input`, and their arguments."""
-        return [(read.method, read.args) for read in self.reads]
 
     @property
     def left_with_exception(self) -> bool:
@@ -310,6 +315,15 @@ class Trace:
         if self.raw:
             return "waitress"
         return self.environ.get("SERVER_SOFTWARE", "").partition("/")[0] or "server"
+
+    @property
+    def outcome(self) -> str:
+        """The status of the answer, or what came instead of it."""
+        if self.status and not self.left_with_exception:
+            return self.status
+        if self.sent_head:
+            return self.sent_head.split(b"\r\n")[0].partition(b" ")[2].decode("latin-1")
+        return "an exception" if self.left_with_exception else "no answer"
 
     def header(self, name: str) -> str:
         """Return the header of the answer, or ""."""
@@ -369,7 +383,10 @@ class Trace:
         """The beginning of the answer's body as text, unpacked if it is packed."""
         body = self.body
         if self.header("content-encoding") == "gzip":
-            body = zlib.decompressobj(31).decompress(body, MAX_BODY)
+            try:
+                body = zlib.decompressobj(31).decompress(body, MAX_BODY)
+            except zlib.error:
+                return describe(body)
         kind = self.header("content-type")
         if kind.startswith("text/") or "json" in kind or "xml" in kind:
             return show_bytes(body)
@@ -379,7 +396,7 @@ class Trace:
     def code(self) -> int:
         """The status code of the answer, 0 if there is none."""
         start = self.status[:3]
-        return int(start) if start.isdigit() else 0
+        return int(start) if start.isascii() and start.isdigit() else 0
 
 
 # Which trace is recorded in this thread

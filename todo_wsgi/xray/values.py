@@ -5,16 +5,17 @@ hides passwords, credentials and cookies in it when it is shown.
 """
 
 import base64
-import binascii
+import email
 import html
 import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from itertools import islice
 from types import FunctionType, MethodType
 from typing import Any
-from urllib.parse import parse_qsl, quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote_plus, unquote_to_bytes
 
 MAX_TEXT = 200  # characters of one text
 MAX_ITEMS = 5  # of a list
@@ -25,8 +26,8 @@ HIDDEN = "[hidden]"
 
 # Names of fields, headers, arguments and variables whose values nobody should see.
 _SECRET_NAME = re.compile(
-    "pass(word|wd|phrase|code)?($|[^a-z])|pwd|secret|token|credential|authori[sz]ation|cookie"
-    "|session|csrf|api.?key|private.?key",
+    "passw|passphrase|passcode|pwd|secret|token|credential|auth(?!or)|cookie|session|csrf|xsrf"
+    "|jwt|(api|access|private).?key|(^|[^a-z])(pass|pw|pin|otp|sid)($|[^a-z])",
     re.IGNORECASE,
 )
 _SHORT = 4  # characters; what is shorter is hidden only where it is a value, as in "a=1" and '1'
@@ -92,6 +93,15 @@ def _describe_items(value: Any, kind: type, depth: int) -> str | None:
     return None
 
 
+def _items(value: Any, kind: type) -> Iterable[tuple[str, Any]]:
+    """Return what is in a collection, with the names that it has there, or ""."""
+    if kind is dict:
+        return ((key if type(key) is str else "", item) for key, item in value.items())
+    if issubclass(kind, tuple) and (fields := vars(kind).get("_fields")):
+        return zip(fields, tuple.__iter__(value), strict=False)
+    return (("", item) for item in (value if kind in (list, tuple) else ()))
+
+
 def describe_error(error: BaseException) -> str:
     """Return the exception as Python would write it, like "ValueError('too long')"."""
     arguments = BaseException.args.__get__(error)  # type: ignore[attr-defined]
@@ -117,70 +127,90 @@ class Secrets:
 
     def add(self, name: str, value: Any, depth: int = 0) -> None:
         """Hide the value if the name says that it is secret, and what is secret within it."""
-        if _SECRET_NAME.search(name):
-            self._hide(value)
+        is_secret = bool(_SECRET_NAME.search(name))
         kind = type(value)
+        if is_secret and kind in (str, bytes, int, float):
+            self._hide(value)
         if depth == MAX_DEPTH:
             return
-        if kind is dict:
-            for key, item in islice(value.items(), MAX_SEARCHED):
-                self.add(key if type(key) is str else name, item, depth + 1)
-        elif kind in (list, tuple):
-            for item in islice(value, MAX_SEARCHED):
-                self.add(name, item, depth + 1)
-        elif issubclass(kind, tuple) and (fields := vars(kind).get("_fields")):
-            for field, item in zip(fields, tuple.__iter__(value), strict=False):
-                self.add(field, item, depth + 1)
+        for key, item in islice(_items(value, kind), MAX_SEARCHED):
+            self.add(f"{name} {key}" if is_secret else key, item, depth + 1)
 
     def add_header(self, name: str, value: str) -> None:
-        """Hide what is secret in a header: credentials (RFC 9110, 11.6) and cookies (RFC 6265)."""
+        """Hide what is secret in a header: credentials (RFC 9110, 11.6), cookies, addresses."""
         name = name.lower()
         if "authorization" in name:
-            scheme, _, credentials = value.partition(" ")
-            self._hide(credentials or scheme)
+            _, _, credentials = value.strip().partition(" ")
+            for secret in [value, credentials.strip(), *re.split('[\\s,="]+', credentials)]:
+                if len(secret) >= _SHORT:
+                    self._hide(secret)
             self._hide_basic(credentials)
         elif name in ("cookie", "set-cookie"):
             self._hide(value)
             pairs = value.split(";")[:1] if name == "set-cookie" else value.split(";")
             for pair in pairs:
-                self._hide(pair.partition("=")[2].strip(' "'))
+                self._hide_encoded(pair.partition("=")[2].strip(' "'))
         else:
             self.add(name, value)
+            if "?" in value or "@" in value:  # an address, as in Referer or Location
+                self.add_form(value.partition("?")[2].partition("#")[0])
+                if found := re.search("//([^/?#]*)@", value):
+                    self._hide(found[1].partition(":")[2])
 
     def _hide_basic(self, credentials: str) -> None:
         """Hide a name and password in base64 (RFC 7617)."""
         try:
-            decoded = base64.b64decode(credentials, validate=True).decode()
-        except (binascii.Error, ValueError):
+            decoded = base64.b64decode(credentials, validate=True)
+        except ValueError:
             return
         self._hide(decoded)
-        self._hide(decoded.partition(":")[2])
+        self._hide(decoded.partition(b":")[2])
 
     def add_body(self, content_type: str, body: bytes) -> None:
-        """Hide the secret fields of a form, or of JSON."""
+        """Hide the secret fields of a form, of JSON, of XML or HTML."""
         text = show_bytes(body)
-        kind = content_type.partition(";")[0].strip().lower()
-        if kind == "application/x-www-form-urlencoded":
-            self.add_form(text)
-        elif kind == "multipart/form-data":
-            for name, value in re.findall(
-                r'name="([^"]*)"[^\r]*\r\n.*?\r\n\r?\n?(.*?)\r\n--', text
-            ):
-                self.add(name, value)
-        else:
+        if content_type.startswith("multipart/"):
+            head = f"Content-Type: {content_type}\r\n\r\n".encode()
+            for part in email.message_from_bytes(head + body).walk():
+                name = part.get_param("name", "", "content-disposition")
+                if not part.is_multipart():
+                    self.add(str(name), part.get_payload(decode=True))
+        elif "json" in content_type:
             for name, value in re.findall(r'"([^"\\]*)"\s*:\s*"((?:[^"\\]|\\.)*)"', text):
                 self.add(name, value)
+            with suppress(ValueError):
+                self.add("", json.loads(text))
+        elif "xml" in content_type or "html" in content_type:
+            for name, value in re.findall(r"<([^\s>]+)[^>]*>([^<]*)</\1>", text):
+                self.add(name, html.unescape(value))
+            for tag in re.findall("<input[^>]*>", text):
+                given = dict(re.findall(r'\b(name|value)="([^"]*)"', tag))
+                self.add(given.get("name", ""), html.unescape(given.get("value", "")))
+        else:
+            self.add_form(text)
 
     def add_form(self, encoded: str) -> None:
         """Hide the secret fields of `a=1&b=2`, in a body or after the "?" of an address."""
         for pair in encoded.split("&"):
-            for name, value in parse_qsl(pair, keep_blank_values=True):
-                self.add(name, value)
-                self.add(name, pair.partition("=")[2])
+            name, _, value = pair.partition("=")
+            if _SECRET_NAME.search(unquote_plus(name)):
+                self._hide_encoded(value.rstrip())
+
+    def _hide_encoded(self, value: str) -> None:
+        """Hide a value that may be percent-encoded, and what it stands for."""
+        self._hide(value)
+        self._hide(unquote_to_bytes(value.replace("+", " ")))
+        self._hide(unquote_to_bytes(value))
 
     def _hide(self, value: object) -> None:
-        text = show_bytes(value) if isinstance(value, bytes) else value
-        if isinstance(text, str) and text.strip():
+        if isinstance(value, bytes):  # an application may decode it either way
+            self._hide(show_bytes(value))
+            value = value.decode("latin-1")
+        text = str(value)
+        if len(lines := text.splitlines()) > 1:  # which are shown one below the other
+            for line in lines:
+                self._hide(line)
+        if text.strip():
             written = {way(text) for way in _WAYS_TO_WRITE}
             self.values |= {way(once) for once in written for way in _WAYS_TO_WRITE}
             self._pattern = None
@@ -188,7 +218,7 @@ class Secrets:
     def hide(self, value: Any) -> Any:
         """Return the value with all secrets hidden in it; tuples and lists with all they hold."""
         if isinstance(value, str):
-            return self._hide_in_text(value)
+            return self._hide_in_text(str(value))  # and no subclass, as one that is HTML
         if isinstance(value, list):
             return [self.hide(item) for item in value]
         if isinstance(value, tuple):
@@ -222,6 +252,9 @@ _WAYS_TO_WRITE: list[Callable[[str], str]] = [
     lambda text: quote(text, safe=""),
     lambda text: json.dumps(text)[1:-1],
     lambda text: repr(text)[1:-1],
+    lambda text: repr(f"'\"{text}")[4:-1],  # so that both kinds of quotation marks are in it
+    lambda text: html.escape(text).replace("&#x27;", "&#39;"),  # as in Jinja
+    lambda text: repr(text.encode("latin-1", "backslashreplace"))[2:-1],
     lambda text: repr(text.encode("utf-8", "backslashreplace"))[2:-1],
 ]
 
@@ -241,7 +274,9 @@ def _overlap(text: str, secret: str) -> int:
 def _pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
     """Return what finds the secrets: the longest first, since one may be a part of another."""
     ways = (
-        re.escape(secret) if len(secret) >= _SHORT else rf"(?<=[='\">]){re.escape(secret)}(?!\w)"
+        re.escape(secret)
+        if len(secret) >= _SHORT
+        else rf"((?<=[='\">])|(?<=: )){re.escape(secret)}(?!\w)"
         for secret in sorted(secrets, key=len, reverse=True)
     )
     return re.compile("|".join(ways))
