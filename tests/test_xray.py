@@ -33,16 +33,9 @@ from todo_wsgi.models import Todo
 from todo_wsgi.templating import SafeHTML
 from todo_wsgi.xray import XRay, calls, middleware, pages, sql, todo
 from todo_wsgi.xray.blocks import Table, Tree
+from todo_wsgi.xray.source import is_application
 from todo_wsgi.xray.story import tell
-from todo_wsgi.xray.trace import (
-    MAX_BODY,
-    MAX_EVENTS,
-    MAX_REQUESTS,
-    Call,
-    Trace,
-    is_application,
-    on,
-)
+from todo_wsgi.xray.trace import MAX_BODY, MAX_EVENTS, MAX_REQUESTS, Call, Trace, on
 from todo_wsgi.xray.values import describe
 
 # What a request's page shows

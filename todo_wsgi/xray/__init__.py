@@ -13,6 +13,7 @@ What watches, in the order in which a request meets it:
     sql.py          the SQL (a connection class of sqlite3)
     todo.py         what it knows of the todo list: its routes, templates, and changes
     trace.py        what all of them write into, and the last 50 requests
+    source.py       lines of source: whose they are
     values.py       values as text; what is secret is hidden
     hooks.py        how functions are replaced while somebody watches
 

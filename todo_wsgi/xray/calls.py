@@ -17,16 +17,8 @@ from enum import Enum
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
-from todo_wsgi.xray.trace import (
-    Call,
-    Failure,
-    Place,
-    Trace,
-    is_application,
-    is_xray,
-    note_failure,
-    place_of,
-)
+from todo_wsgi.xray.source import Place, is_application, is_xray, place_of
+from todo_wsgi.xray.trace import Call, Failure, Trace, note_failure
 from todo_wsgi.xray.values import describe, describe_all, describe_error
 
 Watchers = Mapping[CodeType, Callable[[Trace, FrameType], None]]

@@ -20,8 +20,9 @@ from wsgiref.validate import validator
 from todo_wsgi.xray import todo
 from todo_wsgi.xray.calls import CallRecorder
 from todo_wsgi.xray.environ import WatchedStream, plain, watch_keys
+from todo_wsgi.xray.source import place_of
 from todo_wsgi.xray.sql import watch_connections
-from todo_wsgi.xray.trace import MAX_BODY, Read, Trace, Traces, harmless, on, place_of
+from todo_wsgi.xray.trace import MAX_BODY, Read, Trace, Traces, harmless, on
 from todo_wsgi.xray.values import cut, describe, describe_all, describe_error
 from todo_wsgi.xray.wire import find_raw_request, watch_waitress
 

@@ -16,7 +16,8 @@ from types import FrameType
 from typing import Any
 
 from todo_wsgi.xray.hooks import put_in_place
-from todo_wsgi.xray.trace import MAX_SETS, Statement, Trace, current, harmless, place_of
+from todo_wsgi.xray.source import place_of
+from todo_wsgi.xray.trace import MAX_SETS, Statement, Trace, current, harmless
 from todo_wsgi.xray.values import cut, describe, describe_error
 
 MAX_SQL = 10_000  # characters of one statement

@@ -39,17 +39,9 @@ from todo_wsgi.xray.blocks import (
 )
 from todo_wsgi.xray.remarks import FORM_TYPE, find_remarks
 from todo_wsgi.xray.shell import curl
+from todo_wsgi.xray.source import Place
 from todo_wsgi.xray.sql import explain
-from todo_wsgi.xray.trace import (
-    MAX_EVENTS,
-    Call,
-    Place,
-    Statement,
-    Trace,
-    Traces,
-    is_part,
-    is_proxied,
-)
+from todo_wsgi.xray.trace import MAX_EVENTS, Call, Statement, Trace, Traces, is_part, is_proxied
 from todo_wsgi.xray.values import CUT, cut, show_bytes
 
 MAX_SHOWN = 2000  # characters of a body that are shown

@@ -14,7 +14,8 @@ from todo_wsgi.errors import MethodNotAllowed, NotFound
 from todo_wsgi.routing import match
 from todo_wsgi.templating import SafeHTML, Template
 from todo_wsgi.xray.hooks import put_in_place
-from todo_wsgi.xray.trace import Filling, Routing, Trace, current, on, place_of
+from todo_wsgi.xray.source import place_of
+from todo_wsgi.xray.trace import Filling, Routing, Trace, current, on
 from todo_wsgi.xray.values import cut, describe
 
 MAX_FILLINGS = 3  # of one template that are shown; the others are counted

@@ -12,7 +12,8 @@ from waitress.parser import HTTPRequestParser
 from waitress.task import Task, WSGITask
 
 from todo_wsgi.xray.hooks import put_in_place
-from todo_wsgi.xray.trace import Place, RawRequest, Trace
+from todo_wsgi.xray.source import Place
+from todo_wsgi.xray.trace import RawRequest, Trace
 
 
 def watch_waitress() -> list[Callable[[], None]]:
