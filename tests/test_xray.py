@@ -183,6 +183,7 @@ def test_all_ways_to_execute_and_fetch_are_seen(tmp_path: Path) -> None:
             ):
                 plain.execute("SELECT 1")
             connection.executemany("INSERT INTO words VALUES (?)", [])
+            connection.execute("SELECT word FROM words WHERE rowid = ?", range(1))
             connection.text_factory = bytes
             connection.execute("SELECT count(*) FROM words").fetchone()
 
@@ -455,10 +456,11 @@ def test_an_application_of_a_library_is_told_as_far_as_it_goes() -> None:
 
 
 def test_the_recorder_makes_the_same_of_events_that_come_later(
-    app: Application, todos: Watched
+    app: Application, database: Path, todos: Watched
 ) -> None:
     """The events of one run, fed once more, where tools that watch the tests can see it."""
     events: list[tuple[FrameType, str, Any]] = []
+    fill(database, 5)
     client = Client(app)
     client.post("/", data={"text": ""})  # so that all is imported and opened
     sys.setprofile(lambda *event: events.append(event))
@@ -497,6 +499,39 @@ def test_the_recorder_makes_the_same_of_events_that_come_later(
     assert trace.events > MAX_EVENTS
     assert [failure.error for failure in trace.failures] == ["LookupError('handled now')"]
     assert "The x-ray itself failed at calls.py:" in trace.remarks[0]
+
+
+def test_the_recorder_tells_exceptions_and_generators_apart() -> None:
+    """As above, event by event."""
+
+    def lose() -> None:
+        raise LookupError("lost")
+
+    trace = Trace()
+    recorder = calls.CallRecorder(trace, {})
+    events: list[tuple[FrameType, str, Any]] = []
+    sys.setprofile(lambda *event: events.append(event))
+    try:
+        lose()
+    except LookupError as error:
+        sys.setprofile(None)
+        lost = error
+    for event in events:
+        if event[0].f_code is lose.__code__:
+            recorder.handle(*event)
+    recorder.add_failure(lost, left_application=False)
+    assert trace.calls.calls[0].error == "LookupError('lost')"
+    for number in range(calls.MAX_FAILURES):
+        try:
+            raise LookupError(number)
+        except LookupError as error:
+            recorder.add_failure(error, left_application=False)
+    assert len(trace.failures) == calls.MAX_FAILURES
+    pieces: Any = iter(Pieces(b"milk"))
+    next(pieces)
+    recorder.handle(pieces.gi_frame, "call", None)
+    recorder.handle(pieces.gi_frame, "return", b"milk")
+    assert trace.calls.calls[-1].result == "yielded 1 value"
 
 
 counted = 0

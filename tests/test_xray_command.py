@@ -132,8 +132,12 @@ def test_the_readmes_lesson_ends_with_three_mistakes(tmp_path: Path) -> None:
 
 def test_an_exception_of_the_application_is_a_part_of_the_story() -> None:
     done = run("--app", "other:lost", "GET", "/")
-    assert done.returncode == 0
-    assert "LookupError('lost') left the application" in one_line(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = one_line(done.stdout)
+    assert told.startswith("GET / → 500 Internal Server Error")
+    assert "LookupError('lost') left the application" in told
+    assert "So the server made an answer by itself" in told
+    assert r"HTTP/1.1 500 Internal Server Error\r\n" in told
 
 
 @pytest.mark.parametrize(

@@ -128,10 +128,12 @@ def test_7_the_name_is_what_is_sent_and_an_unticked_box_is_not() -> None:
         assert "Not sent: select of (select), though it has a name: it may be disabled." in told
         assert told.count("Not sent") == 4
         assert "elsewhere" not in told
+        client.post("/", data={"unknown": "milk"}, headers=headers)  # no form there sends this
+        assert "Not sent" not in client.told(part=4)
         client.post("/", data={"text": "milk", "done": "on"}, headers=headers)
         assert "done (checkbox)" not in client.told(part=4)
         differs = dict(client.story(2).facts)["Fields in the body"]
-        assert (differs, dict(client.story(3).facts)["Fields in the body"]) == (
+        assert (differs, dict(client.story(4).facts)["Fields in the body"]) == (
             "text=milk",
             "text=milk&done=on",
         )

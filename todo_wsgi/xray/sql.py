@@ -4,6 +4,7 @@
 the request that their thread works for. Otherwise they are like any other.
 """
 
+import re
 import sqlite3
 import sys
 import time
@@ -299,8 +300,8 @@ def explain(statements: Iterable[Statement]) -> None:
 
 def _connect(database: tuple[str, bool] | None) -> sqlite3.Connection:
     """Open a database to read from it only; an OSError if it is no file."""
-    if database is None or ":memory:" in database[0] or not database[0]:
+    if database is None or database[0] == "" or re.search(":memory:|mode=memory", database[0]):
         raise FileNotFoundError
     name, is_uri = database
-    address = name if is_uri else f"{Path(name).absolute().as_uri()}?mode=ro"
-    return sqlite3.connect(address, uri=True, timeout=0)
+    address = name.partition("?")[0] if is_uri else Path(name).absolute().as_uri()
+    return sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=0)

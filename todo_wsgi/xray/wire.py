@@ -38,9 +38,11 @@ def _watch_received(receive: Callable[[Any, bytes], int]) -> Callable[[Any, byte
 def _watch_head(build_head: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     def build_head_and_record(task: Any) -> bytes:
         head = build_head(task)
-        trace: Trace | None = vars(task.request).get("trace")
-        if trace:
-            trace.sent_head, trace.sent_at = head, time.perf_counter()
+        # After an exception, waitress makes another request for its error page.
+        for request in (task.request, *task.channel.requests[:1]):
+            trace: Trace | None = vars(request).get("trace")
+            if trace:
+                trace.sent_head, trace.sent_at = head, time.perf_counter()
         return head
 
     return build_head_and_record
