@@ -209,7 +209,7 @@ def listen(host: str, port: int) -> socket.socket:
             problem = f"{getattr(error, 'strerror', None) or error}. Correct it"
         raise CannotServe(
             f"cannot listen on {host!r}, port {port}: {problem}, "
-            "or choose another address with --host (HOST) and --port (PORT)."
+            "or choose another address with --host (HOST), --port (PORT) or --xray."
         ) from error
 
 

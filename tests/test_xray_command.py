@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -117,6 +116,7 @@ def test_it_shows_anybodys_application(capsys: pytest.CaptureFixture[str]) -> No
     assert "The x-ray knows no table of routes of this application" in told
 
 
+@POSIX_ONLY
 def test_the_readmes_lesson_ends_with_three_mistakes(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(read_readme(r"import sqlite3\n.*?encode\(\)\]\n"))
     line = read_readme(r"-m todo_wsgi\.xray --app hello [^`]*")
@@ -183,6 +183,8 @@ def test_an_application_that_does_not_answer_is_given_up(
 def test_on_a_terminal_it_is_coloured_unless_one_does_not_want_that(
     environ: dict[str, str], is_coloured: bool
 ) -> None:
+    import pty  # which Windows does not have
+
     ours, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "todo_wsgi.xray", "GET", "/"],
@@ -215,6 +217,7 @@ def test_whoever_reads_only_the_beginning_sees_no_error() -> None:
     assert (done.stdout, done.stderr) == ("GET / → 200 OK\n".encode(), b"")
 
 
+@POSIX_ONLY
 def test_the_command_in_it_can_be_copied() -> None:
     done = run("POST", "/nothing", "text=" + "it's a very long text, " * 20)
     lines = done.stdout.partition("to a server that runs\n")[2]

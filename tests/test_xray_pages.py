@@ -6,11 +6,13 @@ import json
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote_plus
+from urllib.request import urlopen
 from wsgiref.types import StartResponse, WSGIEnvironment
 from wsgiref.validate import validator
 
@@ -18,7 +20,19 @@ import pytest
 from browsers import NARROW, WIDE, assert_is_accessible, new_page
 from conftest import assert_keeps_the_promises_of_all
 from playwright.sync_api import Browser, expect
-from servers import Server, get, need, post, request, running, serve_command, status_of
+from servers import (
+    POSIX_ONLY,
+    Server,
+    get,
+    need,
+    post,
+    read_readme,
+    request,
+    running,
+    serve_command,
+    status_of,
+    wait_until,
+)
 from test_wsgi_servers import BIN
 from werkzeug.test import Client, TestResponse
 from xrays import Watched, watching
@@ -116,6 +130,7 @@ def newest(site: Server) -> str:
     return found[1]
 
 
+@POSIX_ONLY
 def test_under_another_server_the_request_is_rebuilt(tmp_path: Path) -> None:
     (tmp_path / "watched.py").write_text(
         "import time\nfrom todo_wsgi import create_app\nfrom todo_wsgi.xray import XRay\n"
@@ -130,6 +145,26 @@ def test_under_another_server_the_request_is_rebuilt(tmp_path: Path) -> None:
     with running(command, tmp_path) as server:
         assert status_of(server.send(get())) == 200
     assert "Rebuilt from the environ: this server does not show the bytes" in server.output
+
+
+def test_the_readmes_lines_for_other_applications(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    lines = read_readme(r"import socket, waitress\n.*?:8080\"\)\n")
+    code = f"from wsgiref.simple_server import demo_app as app\n{lines}"
+    code = code.replace("8081", "0").replace("8080", str(port))
+    command = [sys.executable, "-u", "-c", code]
+    with running(command, tmp_path) as server:  # which says where the x-ray is
+        wait_until(lambda: is_open(port))
+        with urlopen(f"http://127.0.0.1:{port}/") as answer:
+            assert b"Hello world!" in answer.read()
+        with urlopen(server.output.split()[-1]) as answer:
+            assert b"200 OK" in answer.read()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as visitor:
+        return visitor.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_the_list_loads_itself_again_unless_it_is_paused(visitor: Visitor, todos: Watched) -> None:
@@ -397,6 +432,7 @@ def test_two_requests_side_by_side_with_what_differs_first(
     assert page.count("<h2") == 9
 
 
+@POSIX_ONLY
 def test_the_curl_line_sends_the_same_request(site: Server) -> None:
     need("curl")
     odd = post("text=it's+%26+größer\n\x01 $HOME".encode(), "Cookie: a=b", "X-Empty:")
