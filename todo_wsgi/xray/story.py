@@ -401,6 +401,8 @@ def _answer_headers(trace: Trace) -> Iterable[tuple[str, str, str]]:
 
 def _next(trace: Trace) -> Iterable[Block]:
     yield Text(_what_it_is(trace))
+    if trace.redirects_to:
+        yield _source(trace.answer_place)
     if steps := _steps(trace):
         yield Steps(steps)
 

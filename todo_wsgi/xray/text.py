@@ -42,6 +42,8 @@ class Printer:
             yield ""
             yield from self._wrap(f"{part.number}. {part.title}", colour=_BOLD)
             for block in part.blocks:
+                if isinstance(block, Table):
+                    yield ""
                 yield from self._block(block)
         yield ""
         yield from self._wrap("The same request again, to a server that runs", colour=_BOLD)
@@ -70,14 +72,14 @@ class Printer:
 
     def _picture(self, picture: Picture) -> Iterator[str]:
         for message in picture.messages:
-            way = " → ".join(cut(picture.lanes[end], 10) for end in (message.start, message.end))
+            way = " → ".join(cut(picture.lanes[end], 11) for end in (message.start, message.end))
             took = f" ({message.took})" if message.took else ""
-            start = f"{message.time:>10}  {way:<25} "
-            yield from self._wrap(message.text + took, start, " " * 38)
+            start = f"{message.time:>10}  {way:<27} "
+            yield from self._wrap(message.text + took, start, " " * 40)
 
     def _table(self, table: Table) -> Iterator[str]:
         yield from self._wrap(table.title + ":")
-        size = min(max((columns(printable(str(row[0]))) for row in table.rows), default=0), 28)
+        size = min(max((columns(printable(str(row[0]))) for row in table.rows), default=0), 32)
         margin = " " * (size + 4)
         for row in table.rows:
             first, *others = row
