@@ -45,10 +45,12 @@ def test_2_one_page_is_several_requests(todos: Watched) -> None:
     page = todos.get("/").text
     style = page.partition('rel="stylesheet" href="')[2].partition('"')[0]
     todos.get(style, headers={"Referer": "http://localhost/", "Sec-Fetch-Dest": "style"})
-    assert "One page is several requests. This one needs" in todos.told(1, part=9)
+    assert "This page needs" in todos.told(1, part=9)
     assert f"{style} too; 1 of them came by now" in todos.told(1, part=9)
     assert "Needed 2: a part of the page" in todos.told(1, part=9)
-    assert "this one is for a part of it" in todos.told(2, part=9)
+    assert "This one is for a part of a page. (One page is several requests)" in todos.told(
+        2, part=9
+    )
     assert "Part of 1: the page that its Referer names" in todos.told(2, part=9)
 
 

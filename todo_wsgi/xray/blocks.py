@@ -14,13 +14,38 @@ THREAD = "Process and thread"  # a fact
 SENT, ENVIRON, ROUTE, FORM, CALLS, SQL, TEMPLATE, ANSWER, NEXT = range(1, 10)
 
 
+# Things that learners get wrong.
+LESSONS = [
+    "Python does not run in the browser",
+    "One page is several requests",
+    "Without a redirect, a reload posts again",
+    "A redirect is an answer, and then a new request",
+    "GET and POST differ in what may change",
+    "A link must not delete",
+    "The name is what is sent",
+    "The body is a stream that is read once",
+    "Bytes, percent-encoding, str and HTML are four stages of one value",
+    "WSGI wants certain types",
+    "execute does not save, commit does",
+    "The ? is no string formatting",
+    "A global variable is no storage",
+    "A value is escaped where it becomes HTML",
+    "Server, WSGI, application and proxy each do their part",
+]
+
+
 class Remark(NamedTuple):
-    """What is to be said in a part; `lesson` is the number of the thing that it is about."""
+    """What is to be said in a part about one of the lessons; they are numbered from 1 on."""
 
     part: int
     lesson: int
     is_mistake: bool
     text: str
+
+    @property
+    def title(self) -> str:
+        """The lesson."""
+        return LESSONS[self.lesson - 1]
 
 
 class Text(NamedTuple):

@@ -67,7 +67,7 @@ _LEAF = Template(
     "$source</div>\n"
 )
 _RESULT = Template("→ <code>$text</code> ")
-_REMARK = Template('<p class="remark-$kind"><strong>$sign</strong> $text</p>\n')
+_REMARK = Template('<p class="remark-$kind"><strong>$title</strong> $text</p>\n')
 _STEP = Template('<p>$relation <a href="$number">request $number</a>, $text.</p>\n')
 _LINK = Template('<a href="$href">$label</a>')
 _CHAIN = Template('$relation <a href="$number">$number</a> ')
@@ -222,8 +222,8 @@ def _render_block(block: Block) -> SafeHTML:
         case Steps(steps):
             return _join(_STEP.render(**step._asdict()) for step in steps)
         case _:
-            kind, sign = ("mistake", "Mistake:") if block.is_mistake else ("fact", "Note:")
-            return _REMARK.render(kind=kind, sign=sign, text=block.text)
+            kind, sign = ("mistake", "Mistake: ") if block.is_mistake else ("fact", "")
+            return _REMARK.render(kind=kind, title=f"{sign}{block.title}.", text=block.text)
 
 
 def _render_source(source: Source) -> SafeHTML | str:

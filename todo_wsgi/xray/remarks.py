@@ -41,10 +41,10 @@ def python_runs_on_the_server(trace: Trace, _: Traces) -> Remarks:
 def one_page_is_several_requests(trace: Trace, _: Traces) -> Remarks:
     """2. One page is several requests."""
     if is_part(trace):
-        yield Remark(NEXT, 2, False, "A page is several requests: this one is for a part of it.")
+        yield Remark(NEXT, 2, False, "This one is for a part of a page.")
     elif files := _files_of(trace):
         text = (
-            f"One page is several requests. This one needs {', '.join(files)} too; "
+            f"This page needs {', '.join(files)} too; "
             f"{len(trace.needs)} of them came by now. What the browser has kept, it does not ask "
             "for."
         )
@@ -301,8 +301,8 @@ def parameters_are_no_formatting(trace: Trace, _: Traces) -> Remarks:
                 yield Remark(SQL, 12, True, text)
     if any("?" in statement.sql and statement.parameters for statement in trace.statements):
         text = (
-            "The ? is no string formatting: SQLite gets the text of the statement and the "
-            "parameters apart, so a parameter is never read as SQL."
+            "SQLite gets the text of the statement and the parameters apart, so a parameter is "
+            "never read as SQL."
         )
         yield Remark(SQL, 12, False, text)
 

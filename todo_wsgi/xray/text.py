@@ -68,7 +68,7 @@ class Printer:
                     yield from self._wrap(f"{step.relation} {step.number}: {step.text}")
             case _:
                 sign, colour = ("✗ ", _RED) if block.is_mistake else ("• ", _GREEN)
-                yield from self._wrap(block.text, sign, "  ", colour)
+                yield from self._wrap(f"{block.text} ({block.title})", sign, "  ", colour)
 
     def _picture(self, picture: Picture) -> Iterator[str]:
         for message in picture.messages:
