@@ -513,13 +513,15 @@ def test_the_list_shows_a_new_request_by_itself(browser: Browser, site: Server) 
 
 
 @pytest.mark.parametrize(
-    "path", ["?pause=1", "", "{newest}", "compare?left={newest}&right={newest}", "nothing"]
+    "path", ["?pause=1", "", "{large}", "compare?left={small}&right={small}", "nothing"]
 )
 def test_a_page_is_accessible_and_nothing_is_cut_off(
     browser: Browser, site: Server, path: str
 ) -> None:
     site.send(post(b"text=" + b"Wine" * 100))
-    path = path.format(newest=newest(site))
+    large = newest(site)
+    site.send(get("/nothing"))
+    path = path.format(large=large, small=newest(site))
     with new_page(browser, site, width=WIDE, java_script_enabled=True, bypass_csp=True) as page:
         page.goto(site.xray_address + path)
         assert_is_accessible(page)
