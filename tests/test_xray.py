@@ -250,6 +250,8 @@ def test_much_sql_is_counted_and_cut() -> None:
         assert client.story().picture.messages[-3].text == f"{MAX_EVENTS - 26} more statements"
 
 
+# From Python 3.13 on, the sixth argument is better given by its name.
+@pytest.mark.filterwarnings("ignore:Passing more than 1 positional argument:DeprecationWarning")
 def test_a_factory_of_the_applications_own_is_left_alone() -> None:
     class Own(sqlite3.Connection):
         pass

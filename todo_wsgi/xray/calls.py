@@ -31,7 +31,8 @@ MAX_VARIABLES = 20  # of the frame that an exception left
 
 # Comprehensions have frames of their own in Python 3.11, and none from 3.12 on. The same for all:
 _PART_OF_CALLER = {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
-_RETURNS = {"RETURN_VALUE", "RETURN_CONST", "YIELD_VALUE", "RETURN_GENERATOR"}
+_YIELDS = {"YIELD_VALUE", "RESUME"}  # from Python 3.13 on, it is the instruction after the yield
+_RETURNS = {"RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", *_YIELDS}
 _FLOW = (StopIteration, GeneratorExit)  # exceptions that are no error, but the end of a generator
 
 
@@ -162,7 +163,7 @@ class CallRecorder:
         # What a function is left with is None, too, if it is left with an exception.
         if result is None or is_generator:
             instruction = opcode.opname[frame.f_code.co_code[frame.f_lasti]]
-            if is_generator and instruction == "YIELD_VALUE":
+            if is_generator and instruction in _YIELDS:
                 call.yields += 1
             elif is_generator:
                 del self._generators[id(frame)]
