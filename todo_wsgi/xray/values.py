@@ -123,7 +123,7 @@ class Secrets:
 
     def __init__(self) -> None:
         self.values: set[str] = set()  # in all ways in which they may be written
-        self._pattern: re.Pattern[str] | None = None  # that finds them, once it is made
+        self._ordered: list[str] | None = None  # the same, once it is needed
 
     def add(self, name: str, value: Any, depth: int = 0) -> None:
         """Hide the value if the name says that it is secret, and what is secret within it."""
@@ -181,9 +181,9 @@ class Secrets:
             with suppress(ValueError):
                 self.add("", json.loads(text))
         elif "xml" in content_type or "html" in content_type:
-            for name, value in re.findall(r"<([^\s>]+)[^>]*>([^<]*)</\1>", text):
+            for name, value in re.findall(r"<([\w:.-]{1,50})[^<>]*>([^<]*)</\1>", text):
                 self.add(name, html.unescape(value))
-            for tag in re.findall("<input[^>]*>", text):
+            for tag in re.findall("<input[^<>]*>", text):
                 given = dict(re.findall(r'\b(name|value)="([^"]*)"', tag))
                 self.add(given.get("name", ""), html.unescape(given.get("value", "")))
         else:
@@ -213,7 +213,7 @@ class Secrets:
         if text.strip():
             written = {way(text) for way in _WAYS_TO_WRITE}
             self.values |= {way(once) for once in written for way in _WAYS_TO_WRITE}
-            self._pattern = None
+            self._ordered = None
 
     def hide(self, value: Any) -> Any:
         """Return the value with all secrets hidden in it; tuples and lists with all they hold."""
@@ -227,18 +227,23 @@ class Secrets:
         return value
 
     def _hide_in_text(self, text: str) -> str:
-        if not self.values:
-            return text
-        if self._pattern is None:
-            self._pattern = _pattern_of(self.values)
-        text = self._pattern.sub(HIDDEN, text)
+        if self._ordered is None:  # the longest first, since one may be a part of another
+            self._ordered = sorted(self.values, key=len, reverse=True)
+        for secret in self._ordered:
+            if secret not in text:
+                continue
+            if len(secret) >= _SHORT:
+                text = text.replace(secret, HIDDEN)
+            else:
+                text = re.sub(rf"((?<=[='\">])|(?<=: )){re.escape(secret)}(?!\w)", HIDDEN, text)
         return self._hide_beginnings(text) if CUT in text else text
 
     def _hide_beginnings(self, text: str) -> str:
         """Hide what is left of a secret where the text was cut in the midst of it."""
         pieces = text.split(CUT)
         for index, piece in enumerate(pieces[:-1]):
-            if size := max((_overlap(piece, secret) for secret in self.values), default=0):
+            likely = [secret for secret in self.values if secret[:3] in piece]
+            if size := max((_overlap(piece, secret) for secret in likely), default=0):
                 pieces[index] = piece[:-size] + HIDDEN
         return CUT.join(pieces)
 
@@ -269,14 +274,3 @@ def _overlap(text: str, secret: str) -> int:
         place = secret.rfind(end, 0, place + len(end) - 1)
     sizes = range(min(7, len(secret) - 1), 2, -1)
     return next((size for size in sizes if text.endswith(secret[:size])), 0)
-
-
-def _pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
-    """Return what finds the secrets: the longest first, since one may be a part of another."""
-    ways = (
-        re.escape(secret)
-        if len(secret) >= _SHORT
-        else rf"((?<=[='\">])|(?<=: )){re.escape(secret)}(?!\w)"
-        for secret in sorted(secrets, key=len, reverse=True)
-    )
-    return re.compile("|".join(ways))
