@@ -46,7 +46,9 @@ class InProcessClient(Client):
     @cached_property
     def _twin(self) -> Application:
         """The same list, in an application that opens its connections under the x-ray."""
-        return Application(Database(self._app.database.path, mode="rw"))
+        twin = Application(Database(self._app.database.path, mode="rw"))
+        _twins.append(twin)
+        return twin
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
         answer = super().open(*args, buffered=True, **kwargs)
@@ -62,6 +64,17 @@ class InProcessClient(Client):
             [trace] = xray.traces.last()
             assert not trace.remarks
         return answer
+
+
+_twins: list[Application] = []
+
+
+@pytest.fixture(autouse=True)
+def close_twins() -> Iterator[None]:
+    """Close after each test what was opened to ask twice."""
+    yield
+    while _twins:
+        _twins.pop().close()
 
 
 def assert_keeps_the_promises_of_all(answer: TestResponse) -> None:

@@ -275,7 +275,7 @@ def test_all_connections_are_closed_at_the_end(database: Path) -> None:
 
 
 def test_a_forgotten_application_closes_them_too(database: Path) -> None:
-    in_process(create_app(database)).get("/")
+    assert Client(create_app(database)).get("/").status_code == 200
     assert os.listdir(database.parent) == [database.name]
 
 
