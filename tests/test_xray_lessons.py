@@ -201,6 +201,7 @@ def test_10_a_header_that_is_no_text(todos: Watched) -> None:
         ("200 OK", [["Content-Type", "text/plain"]], [b""], "Individual headers"),
         ("204 No Content", [("Content-Type", "text/plain")], [], "Content-Type header found"),
         ("200 OK", None, None, "Headers (None)"),
+        ("200 OK", [5], [b""], "Individual headers"),
     ],
 )
 def test_10_what_types_wsgi_wants_and_what_validate_says(

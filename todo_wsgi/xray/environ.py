@@ -37,9 +37,17 @@ def watch_keys(environ: dict[str, Any]) -> None:
 
 def plain(headers: Any) -> Any:
     """Return headers without keys of ours in them: servers want a str, and no subclass."""
-    if type(headers) is not list or not any(WatchedKey in map(type, pair) for pair in headers):
+    if type(headers) is not list or not any(map(_has_watched_key, headers)):
         return headers
-    return [tuple(str(p) if type(p) is WatchedKey else p for p in pair) for pair in headers]
+    return [_make_plain(pair) if _has_watched_key(pair) else pair for pair in headers]
+
+
+def _has_watched_key(pair: Any) -> bool:
+    return type(pair) is tuple and WatchedKey in map(type, pair)
+
+
+def _make_plain(pair: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(str(part) if type(part) is WatchedKey else part for part in pair)
 
 
 @harmless

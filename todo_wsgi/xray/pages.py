@@ -1,6 +1,7 @@
 """The pages of the x-ray: a story as HTML, in the look of the application."""
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from pathlib import Path
 
 from todo_wsgi.errors import HTTPError
@@ -26,8 +27,11 @@ from todo_wsgi.xray.picture import draw
 from todo_wsgi.xray.trace import MAX_REQUESTS
 
 REFRESH = 2  # seconds after which the list is loaded again
+OPEN_DEPTH = 3  # so deep the tree of calls is unfolded
 
 _FOLDER = Path(__file__).parent
+STYLE_PATH = "/xray.css"
+OWN_STYLE = Response((_FOLDER / "xray.css").read_bytes(), content_type="text/css; charset=utf-8")
 
 
 def _load(name: str) -> Template:
@@ -137,7 +141,10 @@ def request_page(base: str, story: Story, others: list[Summary]) -> Response:
         ),
         picture=draw(story.picture),
         times=_render_block(story.times),
-        parts=_join(_PART.render(**_part_values(part)) for part in story.parts),
+        parts=_join(
+            _PART.render(number=part.number, title=part.title, blocks=_render_blocks(part))
+            for part in story.parts
+        ),
         curl=shell.join(story.curl),
         curl_note=_TEXT.render(text=shell.NOTE) if shell.BODY_FILE in story.curl else "",
         compare=_render_choices(base, summary.number, others) if others else "",
@@ -153,14 +160,6 @@ def _render_choices(base: str, number: int, others: list[Summary]) -> SafeHTML:
     return _CHOOSE.render(action=f"{base}compare", number=number, choices=_join(choices))
 
 
-def _part_values(part: Part) -> dict[str, object]:
-    return {
-        "number": part.number,
-        "title": part.title,
-        "blocks": _join(map(_render_block, part.blocks)),
-    }
-
-
 def compare_page(base: str, left: Story, right: Story) -> Response:
     """Return two requests side by side, with what differs first."""
     numbers = (left.summary.number, right.summary.number)
@@ -174,8 +173,8 @@ def compare_page(base: str, left: Story, right: Story) -> Response:
         _SIDES.render(
             number=part.number,
             title=part.title,
-            left=_join(map(_render_block, part.blocks)),
-            right=_join(map(_render_block, other.blocks)),
+            left=_render_blocks(part),
+            right=_render_blocks(other),
         )
         for part, other in zip(left.parts, right.parts, strict=True)
     ]
@@ -200,11 +199,14 @@ def error_page(error: HTTPError) -> Response:
     """Return the page that says what went wrong and what to do."""
     title = status_text(error.status)
     content = _ERROR.render(title=title, detail=error.detail)
-    body = _render_page(f"Error: {title}", content)
-    return Response(body, status=error.status, headers=error.headers)
+    return _page(f"Error: {title}", content, status=error.status, headers=error.headers)
 
 
 # The blocks of a story
+
+
+def _render_blocks(part: Part) -> SafeHTML:
+    return _join(map(_render_block, part.blocks))
 
 
 def _render_block(block: Block) -> SafeHTML:
@@ -277,9 +279,6 @@ def _render_nodes(nodes: list[Node], depth: int) -> SafeHTML:
     return _join(parts)
 
 
-OPEN_DEPTH = 3  # so deep the tree of calls is unfolded
-
-
 # Parts of all pages
 
 
@@ -287,17 +286,16 @@ def _join(parts: Iterable[SafeHTML]) -> SafeHTML:
     return SafeHTML("".join(parts))
 
 
-def _page(title: str, content: SafeHTML, headers: Iterable[tuple[str, str]] = ()) -> Response:
-    # What cannot be UTF-8, as half of a character, is shown as an escape.
-    body = _render_page(title, content).encode("utf-8", "backslashreplace")
-    return Response(body, headers=headers)
-
-
-def _render_page(title: str, content: SafeHTML) -> SafeHTML:
-    return _PAGE.render(
+def _page(
+    title: str,
+    content: SafeHTML,
+    *,
+    status: HTTPStatus = HTTPStatus.OK,
+    headers: Iterable[tuple[str, str]] = (),
+) -> Response:
+    page = _PAGE.render(
         title=title, content=content, style=STYLE.path, icon=ICON.path, own_style=STYLE_PATH
     )
-
-
-STYLE_PATH = "/xray.css"
-OWN_STYLE = Response((_FOLDER / "xray.css").read_bytes(), content_type="text/css; charset=utf-8")
+    # What cannot be UTF-8, as half of a character, is shown as an escape.
+    body = page.encode("utf-8", "backslashreplace")
+    return Response(body, status=status, headers=headers)

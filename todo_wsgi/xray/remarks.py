@@ -11,12 +11,11 @@ from html.parser import HTMLParser
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
+from todo_wsgi.request import FORM_TYPE, SAFE_METHODS
 from todo_wsgi.xray.blocks import ANSWER, ENVIRON, FORM, NEXT, SENT, SQL, TEMPLATE, Remark
 from todo_wsgi.xray.trace import Trace, Traces, is_part, is_proxied
 from todo_wsgi.xray.values import show_bytes
 
-FORM_TYPE = "application/x-www-form-urlencoded"
-SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")  # methods that may change nothing (RFC 9110, 9.2.1)
 _MIN_TYPED = 3  # characters; what is shorter is found in any SQL by chance
 _MIN_HTML = 6  # and in any page
 
@@ -61,7 +60,7 @@ def _files_of(trace: Trace) -> list[str]:
 
 def reload_posts_again(trace: Trace, _: Traces) -> Remarks:
     """3. Without a redirect, a reload posts again."""
-    if trace.method in SAFE or not trace.code:
+    if trace.method in SAFE_METHODS or not trace.code:
         return
     if trace.redirects_to and trace.code in (307, 308):
         text = f"{trace.code} has the browser send the {trace.method} again, to the new address."
@@ -103,7 +102,7 @@ def get_and_post(trace: Trace, _: Traces) -> Remarks:
     if not query and not body:
         return
     where = " and ".join(["in the address"] * query + ["in the body"] * body)
-    rule = "must not change anything" if trace.method in SAFE else "may change something"
+    rule = "must not change anything" if trace.method in SAFE_METHODS else "may change something"
     text = (
         f"Parameters came {where}; either method can have them in both places. What differs: a "
         f"{trace.method} {rule}. This one changed {_rows(trace.rows_changed)}."
@@ -113,7 +112,7 @@ def get_and_post(trace: Trace, _: Traces) -> Remarks:
 
 def links_change_nothing(trace: Trace, _: Traces) -> Remarks:
     """6. A link must not delete."""
-    if trace.method in SAFE and trace.rows_changed:
+    if trace.method in SAFE_METHODS and trace.rows_changed:
         text = (
             f"A {trace.method} changed {_rows(trace.rows_changed)}. It is what a link sends, a "
             "browser that loads ahead, and a search engine. Use a form with method=post."
@@ -259,31 +258,16 @@ def commit_saves(trace: Trace, _: Traces) -> Remarks:
     """11. execute does not save, commit does."""
     for count, end in dict.fromkeys(trace.transactions):
         rows = _rows(count)
-        yield {
-            "COMMIT": Remark(
-                SQL,
-                11,
-                False,
-                f"execute changed {rows}, but saved nothing: until COMMIT, nobody else sees it, "
-                "and a crash undoes it. COMMIT saved it.",
-            ),
-            "ROLLBACK": Remark(
-                SQL, 11, False, f"{rows} changed, and ROLLBACK undid it: nothing was saved."
-            ),
-            "autocommit": Remark(
-                SQL,
-                11,
-                False,
-                "Outside of a transaction each statement is saved by itself (autocommit).",
-            ),
-            "": Remark(
-                SQL,
-                11,
-                True,
-                f"execute changed {rows}, and nobody committed: it is not saved, and other "
-                "writers wait. Call commit(), or write inside of “with connection:”.",
-            ),
+        text = {
+            "COMMIT": f"execute changed {rows}, but saved nothing: until COMMIT, nobody else sees "
+            "it, and a crash undoes it. COMMIT saved it.",
+            "ROLLBACK": f"{rows} changed, and ROLLBACK undid it: nothing was saved.",
+            "autocommit": "Outside of a transaction each statement is saved by itself "
+            "(autocommit).",
+            "": f"execute changed {rows}, and nobody committed: it is not saved, and other writers "
+            "wait. Call commit(), or write inside of “with connection:”.",
         }[end]
+        yield Remark(SQL, 11, not end, text)
 
 
 def _rows(count: int) -> str:

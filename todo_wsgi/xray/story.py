@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from urllib.parse import unquote_to_bytes
 
+from todo_wsgi.request import FORM_TYPE
 from todo_wsgi.xray import wire
 from todo_wsgi.xray.blocks import (
     ANSWER,
@@ -37,7 +38,7 @@ from todo_wsgi.xray.blocks import (
     Text,
     Tree,
 )
-from todo_wsgi.xray.remarks import FORM_TYPE, find_remarks
+from todo_wsgi.xray.remarks import find_remarks
 from todo_wsgi.xray.shell import curl
 from todo_wsgi.xray.source import Place
 from todo_wsgi.xray.sql import explain
@@ -387,7 +388,7 @@ def _answer(trace: Trace) -> Iterable[Block]:
 
 
 def _answer_headers(trace: Trace) -> Iterable[tuple[str, str, str]]:
-    own = {str(name).lower() for name, _ in trace.headers}
+    own = {name.lower() for name, _ in trace.headers}
     for name, value in trace.headers:
         yield name, value, "the application"
     for line in (trace.sent_head or b"").decode("latin-1").split("\r\n")[1:]:

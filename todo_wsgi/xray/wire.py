@@ -13,7 +13,7 @@ from waitress.task import Task, WSGITask
 
 from todo_wsgi.xray.hooks import put_in_place
 from todo_wsgi.xray.source import Place
-from todo_wsgi.xray.trace import RawRequest, Trace
+from todo_wsgi.xray.trace import RawRequest, Trace, harmless
 
 
 def watch_waitress() -> list[Callable[[], None]]:
@@ -28,24 +28,34 @@ def _watch_received(receive: Callable[[Any, bytes], int]) -> Callable[[Any, byte
     def receive_and_record(parser: Any, data: bytes) -> int:
         is_body = parser.headers_finished
         size = receive(parser, data)
-        raw: RawRequest = vars(parser).setdefault("raw_request", RawRequest())
-        raw.add(data[:size], is_body=is_body)
+        _note_received(parser, data[:size], is_body)
         return size
 
     return receive_and_record
 
 
+@harmless
+def _note_received(parser: Any, data: bytes, is_body: bool) -> None:
+    raw: RawRequest = vars(parser).setdefault("raw_request", RawRequest())
+    raw.add(data, is_body=is_body)
+
+
 def _watch_head(build_head: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     def build_head_and_record(task: Any) -> bytes:
         head = build_head(task)
-        # After an exception, waitress makes another request for its error page.
-        for request in (task.request, *task.channel.requests[:1]):
-            trace: Trace | None = vars(request).get("trace")
-            if trace:
-                trace.sent_head, trace.sent_at = head, time.perf_counter()
+        _note_head(task, head)
         return head
 
     return build_head_and_record
+
+
+@harmless
+def _note_head(task: Any, head: bytes) -> None:
+    # After an exception, waitress makes another request for its error page.
+    for request in (task.request, *task.channel.requests[:1]):
+        trace: Trace | None = vars(request).get("trace")
+        if trace:
+            trace.sent_head, trace.sent_at = head, time.perf_counter()
 
 
 def find_raw_request(environ: dict[str, Any], trace: Trace) -> RawRequest | None:
