@@ -87,5 +87,5 @@ BEGIN
     WHERE id = 1;
 END;
 
--- The version of this schema: todo_wsgi/schema.py upgrades older ones and refuses newer ones.
+-- The version of this schema: todo_wsgi/storage/schema.py upgrades older ones and refuses newer ones.
 PRAGMA user_version = 3;

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from todo_wsgi import Application, create_app
-from todo_wsgi.db import Database
-from todo_wsgi.schema import DatabaseUnusable
+from todo_wsgi.storage.database import Database
+from todo_wsgi.storage.schema import DatabaseUnusable
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -144,7 +144,7 @@ def process_count(text: str) -> int:
 def serve(settings: argparse.Namespace) -> None:
     """Make the application and serve it. Raises CannotServe or DatabaseUnusable at the start."""
     try:
-        from todo_wsgi import server
+        from todo_wsgi.server import serving as server
     except ModuleNotFoundError as error:
         raise CannotServe(
             f"{error.name} is not installed. Run: {sys.executable} -m pip install {error.name}"
@@ -172,7 +172,7 @@ def serve(settings: argparse.Namespace) -> None:
         if settings.processes == 1:
             server.serve(served, listener, trusted_proxy=settings.trusted_proxy, started=started)
         else:
-            from todo_wsgi.processes import supervise
+            from todo_wsgi.server.processes import supervise
 
             app.close()
             path, proxy = app.database.path, settings.trusted_proxy
@@ -185,7 +185,7 @@ def work(
     """Serve as one of several processes, until something comes at `stop`."""
     from multiprocessing.connection import wait
 
-    from todo_wsgi import server
+    from todo_wsgi.server import serving as server
 
     configure_logging()
     try:

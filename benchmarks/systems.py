@@ -19,7 +19,7 @@ from typing import NamedTuple
 import psutil
 
 from todo_wsgi import create_app
-from todo_wsgi.server import SETTINGS
+from todo_wsgi.server.serving import SETTINGS
 
 HERE = Path(__file__).parent
 PATIENCE = 60  # seconds until a server has to answer

@@ -23,7 +23,7 @@ from werkzeug.test import Client, TestResponse
 from xrays import Watched, watching
 
 from todo_wsgi import Application, create_app
-from todo_wsgi.db import Database
+from todo_wsgi.storage.database import Database
 from todo_wsgi.xray import XRay
 
 # The settings of who runs the tests are not those of the servers that they start.

@@ -16,8 +16,10 @@ from conftest import InProcessClient, in_process, run_sql
 from servers import POSIX_ONLY, wait_until
 from werkzeug.test import Client, TestResponse
 
-from todo_wsgi import Application, create_app, db, models
-from todo_wsgi.static import ICON, STYLE, StaticFile
+from todo_wsgi import Application, create_app
+from todo_wsgi.presentation.static import ICON, STYLE, StaticFile
+from todo_wsgi.storage import database as database_module
+from todo_wsgi.storage import models
 
 FORM = "application/x-www-form-urlencoded"
 Stored = Callable[[], list[str]]
@@ -408,7 +410,7 @@ def test_a_link_on_another_site_is_followed(client: Client) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, database: Path) -> Iterator[Client]:
     """A client of an application that waits for a lock for a moment only."""
-    monkeypatch.setattr(db, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.01)
     app = create_app(database)
     yield in_process(app)
     app.close()
@@ -489,14 +491,14 @@ def test_503_if_the_file_goes_while_it_is_opened(
     client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = database.with_name("moved.db")
-    connect = db._connect
+    connect = database_module._connect
 
     def connect_and_move(path: Path, mode: str) -> sqlite3.Connection:
         connection = connect(path, mode)
         path.rename(moved)
         return connection
 
-    monkeypatch.setattr(db, "_connect", connect_and_move)
+    monkeypatch.setattr(database_module, "_connect", connect_and_move)
     assert_is_unavailable(client.get("/"))
     monkeypatch.undo()
     moved.rename(database)

@@ -14,7 +14,7 @@ import pytest
 from conftest import InProcessClient, fill, run_sql, shown
 from werkzeug.test import Client, TestResponse
 
-from todo_wsgi import models
+from todo_wsgi.storage import models
 
 Rows = Callable[[], list[tuple[object, ...]]]
 

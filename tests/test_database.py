@@ -17,9 +17,11 @@ from conftest import in_process, read_texts, run_sql, shown
 from servers import POSIX_ONLY, ROOT, need
 from werkzeug.test import Client
 
-from todo_wsgi import Application, create_app, db, schema
-from todo_wsgi.db import Database
-from todo_wsgi.schema import DatabaseUnusable
+from todo_wsgi import Application, create_app
+from todo_wsgi.storage import database as database_module
+from todo_wsgi.storage import schema
+from todo_wsgi.storage.database import Database
+from todo_wsgi.storage.schema import DatabaseUnusable
 
 # The script that the project's ancestor, a tutorial, made its database with.
 TUTORIAL_SCRIPT = """
@@ -336,7 +338,7 @@ def test_a_file_in_use_by_another_program_stays_in_its_mode_for_now(
 ) -> None:
     create_app(database).close()
     run_sql(database, "PRAGMA journal_mode = DELETE")
-    monkeypatch.setattr(db, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.01)
     with closing(sqlite3.connect(database)) as reader:
         rows = reader.execute("SELECT 1 FROM sqlite_schema")
         rows.fetchone()  # and not the others: so the reader holds its lock

@@ -9,11 +9,11 @@ import pytest
 from servers import need
 
 import todo_wsgi
-from todo_wsgi.errors import MethodNotAllowed
 from todo_wsgi.handlers import create_todo
-from todo_wsgi.response import Response
-from todo_wsgi.routing import Route, match
-from todo_wsgi.templating import SafeHTML, Template
+from todo_wsgi.http.errors import MethodNotAllowed
+from todo_wsgi.http.response import Response
+from todo_wsgi.http.routing import Route, match
+from todo_wsgi.presentation.templating import SafeHTML, Template
 
 
 def test_a_template_escapes_what_it_is_given() -> None:

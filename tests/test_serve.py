@@ -31,9 +31,9 @@ from servers import (
 
 import serve
 from todo_wsgi import create_app
-from todo_wsgi import server as waitress_server
-from todo_wsgi.models import PAGE_SIZE
-from todo_wsgi.server import SETTINGS
+from todo_wsgi.server import serving as waitress_server
+from todo_wsgi.server.serving import SETTINGS
+from todo_wsgi.storage.models import PAGE_SIZE
 
 
 @pytest.fixture(autouse=True)
@@ -250,8 +250,9 @@ def test_a_client_that_never_finishes_does_not_keep_it_from_stopping(tmp_path: P
 
 
 def with_other_limits(change: str) -> list[str]:
-    """The command for serve.py with `change` done to todo_wsgi.server first."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import serve, todo_wsgi.server as s; "
+    """The command for serve.py with `change` done to todo_wsgi.server.serving first."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import serve; "
+    code += "from todo_wsgi.server import serving as s; "
     return [sys.executable, "-W", "error", "-c", f"{code}{change}; serve.main(['--port', '0'])"]
 
 
@@ -406,8 +407,8 @@ def test_a_database_that_is_a_folder(capsys: pytest.CaptureFixture[str]) -> None
 def test_waitress_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "todo_wsgi.server", raising=False)
-    monkeypatch.delattr("todo_wsgi.server", raising=False)
+    monkeypatch.delitem(sys.modules, "todo_wsgi.server.serving", raising=False)
+    monkeypatch.delattr("todo_wsgi.server.serving", raising=False)
     monkeypatch.setitem(sys.modules, "waitress", None)
     line = fails(capsys)
     assert f"waitress is not installed. Run: {sys.executable} -m pip install waitress" in line

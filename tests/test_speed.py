@@ -24,12 +24,15 @@ from conftest import InProcessClient, fill, read_texts, run_sql
 from servers import POSIX_ONLY, need, wait_until
 from werkzeug.test import Client
 
-from todo_wsgi import Application, cache, create_app, db, models, pages, schema
-from todo_wsgi.cache import Cache
-from todo_wsgi.group_commit import GroupCommit
-from todo_wsgi.listing import Listing
-from todo_wsgi.models import FILTERS, PAGE_SIZE, DatedTodo
-from todo_wsgi.response import Response
+from todo_wsgi import Application, create_app
+from todo_wsgi.http.response import Response
+from todo_wsgi.presentation import pages
+from todo_wsgi.presentation.listing import Listing
+from todo_wsgi.storage import cache, models, schema
+from todo_wsgi.storage import database as database_module
+from todo_wsgi.storage.cache import Cache
+from todo_wsgi.storage.group_commit import GroupCommit
+from todo_wsgi.storage.models import FILTERS, PAGE_SIZE, DatedTodo
 
 Change = Callable[[sqlite3.Connection], Any]
 DELETED = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -311,7 +314,7 @@ def test_where_a_thread_is_stopped_those_that_it_took_along_are_told(
 def test_all_who_wait_are_told_that_the_database_is_locked(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.01)
     app = create_app(database)
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -13,9 +13,10 @@ import pytest
 from conftest import fill, in_process, run_sql, shown
 from werkzeug.test import Client, TestResponse
 
-from todo_wsgi import Application, handlers, models
-from todo_wsgi.models import DatedTodo
-from todo_wsgi.todotxt import format_todo, parse_todos
+from todo_wsgi import Application, handlers
+from todo_wsgi.presentation.todotxt import format_todo, parse_todos
+from todo_wsgi.storage import models
+from todo_wsgi.storage.models import DatedTodo
 
 Stored = Callable[[], list[str]]
 

@@ -22,8 +22,8 @@ from servers import (
     status_of,
 )
 
-from todo_wsgi.server import SETTINGS
-from todo_wsgi.static import STYLE
+from todo_wsgi.presentation.static import STYLE
+from todo_wsgi.server.serving import SETTINGS
 
 BIN = Path(sys.executable).parent  # where pip puts the programs of what it installs
 
@@ -161,7 +161,7 @@ def test_it_works_behind_nginx(tmp_path: Path) -> None:
 
 ECHO = """
 import socket, sys
-from todo_wsgi import server
+from todo_wsgi.server import serving as server
 class Echo:
     def __call__(self, environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])

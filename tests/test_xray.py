@@ -29,8 +29,8 @@ from werkzeug.test import Client
 from xrays import Watched, answering, client_environ, watching
 
 from todo_wsgi import Application, create_app
-from todo_wsgi.models import Todo
-from todo_wsgi.templating import SafeHTML
+from todo_wsgi.presentation.templating import SafeHTML
+from todo_wsgi.storage.models import Todo
 from todo_wsgi.xray import XRay, calls, middleware, pages, sql, todo
 from todo_wsgi.xray.blocks import Table, Tree
 from todo_wsgi.xray.source import is_application
@@ -55,7 +55,7 @@ def test_the_entries_that_are_read_are_marked_with_the_line_that_reads_them(todo
     [method] = [row for row in read.rows if row[0] == "REQUEST_METHOD"]
     assert method[1:3] == ("'GET'", "the first line")
     assert method[3] == (
-        f"todo_wsgi/request.py:{line_of('todo_wsgi/request.py', 'self.method: str')}",
+        f"todo_wsgi/http/request.py:{line_of('todo_wsgi/http/request.py', 'self.method: str')}",
         'self.method: str = environ["REQUEST_METHOD"]',
     )
     assert "SERVER_NAME" in [row[0] for row in not_read.rows]

@@ -11,12 +11,13 @@ import os
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from todo_wsgi import handlers, pages
-from todo_wsgi.db import Database, is_unavailable
-from todo_wsgi.errors import Forbidden, HTTPError, InternalServerError, ServiceUnavailable
-from todo_wsgi.request import SAFE_METHODS, Request
-from todo_wsgi.routing import Route, match
-from todo_wsgi.static import ICON, STYLE
+from todo_wsgi import handlers
+from todo_wsgi.http.errors import Forbidden, HTTPError, InternalServerError, ServiceUnavailable
+from todo_wsgi.http.request import SAFE_METHODS, Request
+from todo_wsgi.http.routing import Route, match
+from todo_wsgi.presentation import pages
+from todo_wsgi.presentation.static import ICON, STYLE
+from todo_wsgi.storage.database import Database, is_unavailable
 
 logger = logging.getLogger("todo_wsgi")
 

@@ -17,16 +17,17 @@ from tempfile import SpooledTemporaryFile
 from types import MappingProxyType
 from typing import Any
 
-from todo_wsgi import models, pages
-from todo_wsgi.db import Database
-from todo_wsgi.errors import BadRequest, NotFound, ServiceUnavailable
-from todo_wsgi.listing import Listing, read_listing
-from todo_wsgi.models import Todo
-from todo_wsgi.pages import Event
-from todo_wsgi.request import Request, read_integer
-from todo_wsgi.response import GZIP, TEXT, VARY, FileResponse, Response, redirect, takes_gzip
-from todo_wsgi.static import ICON, STYLE
-from todo_wsgi.todotxt import InvalidLine, format_todo, parse_todos
+from todo_wsgi.http.errors import BadRequest, NotFound, ServiceUnavailable
+from todo_wsgi.http.request import Request, read_integer
+from todo_wsgi.http.response import GZIP, TEXT, VARY, FileResponse, Response, redirect, takes_gzip
+from todo_wsgi.presentation import pages
+from todo_wsgi.presentation.listing import Listing, read_listing
+from todo_wsgi.presentation.pages import Event
+from todo_wsgi.presentation.static import ICON, STYLE
+from todo_wsgi.presentation.todotxt import InvalidLine, format_todo, parse_todos
+from todo_wsgi.storage import models
+from todo_wsgi.storage.database import Database
+from todo_wsgi.storage.models import Todo
 
 _GONE = "This todo is gone: somebody may have deleted it. Nothing was changed."
 _EXPORTING = threading.Lock()

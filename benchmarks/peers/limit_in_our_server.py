@@ -6,7 +6,7 @@ import sys
 
 import limit
 
-from todo_wsgi import server
+from todo_wsgi.server import serving as server
 
 
 class Application:

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
 
-from todo_wsgi.errors import HTTPError
-from todo_wsgi.response import Response, status_text
-from todo_wsgi.static import ICON, STYLE
-from todo_wsgi.templating import SafeHTML, Template
+from todo_wsgi.http.errors import HTTPError
+from todo_wsgi.http.response import Response, status_text
+from todo_wsgi.presentation.static import ICON, STYLE
+from todo_wsgi.presentation.templating import SafeHTML, Template
 from todo_wsgi.xray import shell
 from todo_wsgi.xray.blocks import (
     THREAD,

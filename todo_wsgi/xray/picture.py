@@ -1,6 +1,6 @@
 """The picture: lanes, and what goes from one to another, as an SVG (a UML sequence diagram)."""
 
-from todo_wsgi.templating import SafeHTML, Template
+from todo_wsgi.presentation.templating import SafeHTML, Template
 from todo_wsgi.xray.blocks import Message, Picture
 
 # In units of the picture, which is scaled to the page.

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from todo_wsgi.request import FORM_TYPE, SAFE_METHODS
+from todo_wsgi.http.request import FORM_TYPE, SAFE_METHODS
 from todo_wsgi.xray.blocks import ANSWER, ENVIRON, FORM, NEXT, SENT, SQL, TEMPLATE, Remark
 from todo_wsgi.xray.trace import Trace, Traces, is_part, is_proxied
 from todo_wsgi.xray.values import show_bytes

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from urllib.parse import unquote_to_bytes
 
-from todo_wsgi.request import FORM_TYPE
+from todo_wsgi.http.request import FORM_TYPE
 from todo_wsgi.xray import wire
 from todo_wsgi.xray.blocks import (
     ANSWER,

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
-from todo_wsgi.db import Database
-from todo_wsgi.errors import MethodNotAllowed, NotFound
-from todo_wsgi.routing import match
-from todo_wsgi.templating import SafeHTML, Template
+from todo_wsgi.http.errors import MethodNotAllowed, NotFound
+from todo_wsgi.http.routing import match
+from todo_wsgi.presentation.templating import SafeHTML, Template
+from todo_wsgi.storage.database import Database
 from todo_wsgi.xray.hooks import put_in_place
 from todo_wsgi.xray.source import place_of
 from todo_wsgi.xray.trace import Filling, Routing, Trace, current, on
@@ -64,8 +64,8 @@ def _note_filling(trace: Trace, frame: FrameType) -> None:
 def watch_changes(app: object) -> list[Callable[[], None]]:
     """Have the database's changes recorded for the request that wants them.
 
-    Another thread may make a change, together with its own (`todo_wsgi/group_commit.py`). Return
-    the functions that end this.
+    Another thread may make a change, together with its own (`storage/group_commit.py`). Return the
+    functions that end this.
     """
     database: Database | None = getattr(app, "database", None)
     if not isinstance(database, Database):

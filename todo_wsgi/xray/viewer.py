@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from todo_wsgi.errors import Forbidden, HTTPError, InternalServerError, NotFound
-from todo_wsgi.request import Request, read_integer
-from todo_wsgi.response import Response
-from todo_wsgi.routing import Route, match
-from todo_wsgi.static import ICON, STYLE
+from todo_wsgi.http.errors import Forbidden, HTTPError, InternalServerError, NotFound
+from todo_wsgi.http.request import Request, read_integer
+from todo_wsgi.http.response import Response
+from todo_wsgi.http.routing import Route, match
+from todo_wsgi.presentation.static import ICON, STYLE
 from todo_wsgi.xray import pages
 from todo_wsgi.xray.background import serving
 from todo_wsgi.xray.blocks import Story, Summary

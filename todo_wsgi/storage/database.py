@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from todo_wsgi.cache import Cache, DataVersion
-from todo_wsgi.group_commit import GroupCommit
-from todo_wsgi.schema import DatabaseUnusable, prepare
+from todo_wsgi.storage.cache import Cache, DataVersion
+from todo_wsgi.storage.group_commit import GroupCommit
+from todo_wsgi.storage.schema import DatabaseUnusable, prepare
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from a wheel, they are inside it, in `todo_wsgi/data/` (see `package_dir` in set
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _INSTALLED = _PACKAGE / "data"
 _FOLDER = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
 

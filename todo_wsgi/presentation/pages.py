@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import NamedTuple
 
-from todo_wsgi.errors import HTTPError
-from todo_wsgi.listing import Listing
-from todo_wsgi.models import PAGE_SIZE, Todo
-from todo_wsgi.response import Response, status_text
-from todo_wsgi.static import ICON, STYLE
-from todo_wsgi.templating import SafeHTML, load_template
+from todo_wsgi.http.errors import HTTPError
+from todo_wsgi.http.response import Response, status_text
+from todo_wsgi.presentation.listing import Listing
+from todo_wsgi.presentation.static import ICON, STYLE
+from todo_wsgi.presentation.templating import SafeHTML, load_template
+from todo_wsgi.storage.models import PAGE_SIZE, Todo
 
 _PAGE = load_template("page.html")
 _LIST = load_template("list.html")

@@ -10,7 +10,7 @@ added. Handlers use this for export and import.
 import re
 from datetime import date
 
-from todo_wsgi.models import DatedTodo, InvalidText, clean_text, join_lines
+from todo_wsgi.storage.models import DatedTodo, InvalidText, clean_text, join_lines
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _PRIORITY = r"\([A-Z]\) "

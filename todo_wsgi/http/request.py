@@ -9,7 +9,7 @@ from functools import cached_property
 from urllib.parse import parse_qsl, urlsplit
 from wsgiref.types import WSGIEnvironment
 
-from todo_wsgi.errors import BadRequest, ContentTooLarge, LengthRequired, UnsupportedMediaType
+from todo_wsgi.http.errors import BadRequest, ContentTooLarge, LengthRequired, UnsupportedMediaType
 
 MAX_BODY_SIZE = 64 * 1024  # bytes; the longest todo is 6,000 bytes once percent-encoded
 MAX_FIELDS = 100  # a form of ours has a handful; each field costs time, so thousands are an attack

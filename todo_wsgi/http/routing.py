@@ -9,8 +9,8 @@ from functools import cache
 from typing import NamedTuple
 from wsgiref.types import WSGIApplication
 
-from todo_wsgi.errors import MethodNotAllowed, NotFound
-from todo_wsgi.request import INTEGER
+from todo_wsgi.http.errors import MethodNotAllowed, NotFound
+from todo_wsgi.http.request import INTEGER
 
 # Called with the request, the database, and the number in the path if the route has one.
 Handler = Callable[..., WSGIApplication]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from todo_wsgi.resources import read_resource
+from todo_wsgi.storage.resources import read_resource
 
 SCHEMA_VERSION = 3  # PRAGMA user_version of a database that init_db.sql made
 

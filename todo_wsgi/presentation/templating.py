@@ -7,7 +7,7 @@ nowhere else, values become HTML, so here they are escaped.
 import html
 import re
 
-from todo_wsgi.resources import read_resource
+from todo_wsgi.storage.resources import read_resource
 
 # Control characters, and numbers that no character has: an error in HTML, even when escaped (WHATWG
 # HTML, 13.2.3.5, "Preprocessing the input stream"). Line breaks, tabs and form feeds are not.

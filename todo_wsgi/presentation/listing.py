@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from todo_wsgi.errors import NotFound
-from todo_wsgi.models import FILTERS
-from todo_wsgi.request import read_integer
+from todo_wsgi.http.errors import NotFound
+from todo_wsgi.http.request import read_integer
+from todo_wsgi.storage.models import FILTERS
 
 
 class Listing(NamedTuple):

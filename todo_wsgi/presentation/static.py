@@ -7,8 +7,8 @@ yet a new style sheet is used at once: it has another address.
 import hashlib
 from pathlib import PurePath
 
-from todo_wsgi.resources import read_resource
-from todo_wsgi.response import Response
+from todo_wsgi.http.response import Response
+from todo_wsgi.storage.resources import read_resource
 
 _KEEP_IT = "public, max-age=31536000, immutable"  # a year, in seconds (RFC 8246)
 
