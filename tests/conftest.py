@@ -7,6 +7,7 @@ import html
 import os
 import re
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cached_property
@@ -27,17 +28,33 @@ from todo_wsgi.storage.database import Database
 from todo_wsgi.xray import XRay
 
 # The settings of who runs the tests are not those of the servers that they start.
-for name in ("HOST", "PORT", "TODO_DB", "TRUSTED_PROXY", "WEB_CONCURRENCY"):
+for name in ("TODO_HOST", "PORT", "TODO_DB", "TRUSTED_PROXY", "WEB_CONCURRENCY"):
     os.environ.pop(name, None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--watched",
+        action="store_true",
+        help="send each request that changes nothing again under the x-ray; expect the same bytes",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    InProcessClient.asks_twice = config.getoption("--watched")
+    # The applications of all tests are in this process, and each keeps two files mapped (cache.py).
+    if sys.platform != "win32":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 8192 if most == resource.RLIM_INFINITY else min(8192, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 class InProcessClient(Client):
-    """A client that reads each answer to its end, as servers do, and looks at what all promise.
+    """A client that reads each answer to its end, as servers do, and checks what all promise."""
 
-    What changes nothing, it asks for again under the x-ray, and expects the same bytes.
-    """
-
-    asks_twice = True  # a test that counts what happens sets it to False
+    asks_twice = False  # --watched; a test that counts what happens keeps it off
 
     def __init__(self, app: Application) -> None:
         super().__init__(validator(app))

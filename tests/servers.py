@@ -21,8 +21,11 @@ from urllib.request import urlopen
 import html_checks
 import pytest
 
+from todo_wsgi.presentation.static import STYLE
+
 ROOT = Path(__file__).parent.parent
 POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="Windows does not have this")
+BIN = Path(sys.executable).parent  # where pip puts the programs of what it installs
 TIMEOUT = 20  # seconds; only a server that hangs takes so long
 
 
@@ -167,6 +170,20 @@ def receive_until(connection: socket.socket, end: bytes) -> bytes:
 def status_of(answer: bytes) -> int:
     """The status of an answer's bytes."""
     return int(answer.split()[1])
+
+
+def assert_works(server: Server) -> None:
+    assert status_of(server.send(get())) == 200
+    answer = server.send(post("text=milk %26 🍞".encode(), "Sec-Fetch-Site: same-origin"))
+    assert status_of(answer) == 303
+    assert b"\r\nLocation: /?added=1\r\n" in answer
+    page = server.send(get())
+    assert status_of(page) == 200
+    assert ">milk &amp; 🍞</span>" in page.decode()
+    assert " milk & 🍞\n" in server.send(get("/todos.txt")).decode()
+    assert status_of(server.send(post(b"text="))) == 422
+    assert status_of(server.send(get(STYLE.path))) == 200
+    assert status_of(server.send(get("/healthz"))) == 200
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -1,11 +1,12 @@
 """The application: the table of its routes, and the callable that a WSGI server calls.
 
-`Application.__call__` and `Application.respond` are the whole request cycle: a request comes in,
-a handler is found and called, a response goes out. Everything else is called from here.
+`Application.__call__` and `Application.respond` are the whole request cycle: a request comes in, a
+route leads to its handler, a response goes out. Everything else is called from here.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Iterable
@@ -17,7 +18,8 @@ from todo_wsgi.http.request import SAFE_METHODS, Request
 from todo_wsgi.http.routing import Route, match
 from todo_wsgi.presentation import pages
 from todo_wsgi.presentation.static import ICON, STYLE
-from todo_wsgi.storage.database import Database, is_unavailable
+from todo_wsgi.storage.database import Database
+from todo_wsgi.storage.errors import is_unavailable
 
 logger = logging.getLogger("todo_wsgi")
 
@@ -33,24 +35,26 @@ ROUTES = [
     Route("POST", "/todos/{id}/down", handlers.move_todo_down),
     Route("POST", "/complete-all", handlers.complete_all),
     Route("POST", "/clear-completed", handlers.clear_completed),
-    Route("POST", "/undo", handlers.undo),
+    Route("POST", "/undo", handlers.undo_change),
     Route("GET", "/todos.txt", handlers.export_todos),
     Route("GET", "/import", handlers.show_import),
     Route("POST", "/import", handlers.import_todos),
     Route("GET", "/healthz", handlers.check_health),
-    Route("GET", STYLE.path, handlers.send_style),
-    Route("GET", ICON.path, handlers.send_icon),
+    Route("GET", STYLE.path, STYLE.send),
+    Route("GET", ICON.path, ICON.send),
 ]
 
 
-def create_app(path: str | os.PathLike[str] | None = None) -> Application:
-    """Make the application on the database file at `path`.
+def create_app(path: str | os.PathLike[str] | None = None, *, mode: str = "rwc") -> Application:
+    """Return the application on the database file at `path`.
 
     Without a path it is that of the environment variable TODO_DB, or else `todos.db` in the current
-    folder. A file that is not there is made. Raises DatabaseUnusable if that cannot be done, or if
-    what is there is no todo list.
+    folder. A missing file is created, unless `mode` is "rw". Raises DatabaseUnusable if that fails,
+    or if the file is no todo list.
     """
-    return Application(Database(path or os.environ.get("TODO_DB") or "todos.db"))
+    app = Application(Database(path or os.environ.get("TODO_DB") or "todos.db", mode=mode))
+    atexit.register(app.close)  # under whatever server
+    return app
 
 
 class Application:
@@ -65,7 +69,7 @@ class Application:
         return response(environ, start_response)
 
     def respond(self, request: Request) -> WSGIApplication:
-        """Return the response of the request's handler, or the page of the error that came up.
+        """Return the response of the request's handler, or the page of the error that it raised.
 
         Nothing that a client sends, and no state of the database, makes this raise.
         """

@@ -1,38 +1,31 @@
 """What a visitor can do: one function for each, from a request to a response.
 
-They are the C of MVC (Flask and Django call them views): they read the request, ask or tell
-`models.py`, and choose the page. `Application.respond` calls them, and makes pages of the errors
-that they let through: an HTTPError of the request, an sqlite3.Error of the database.
+These are the C of MVC, the controllers (Flask and Django call them views): they read the request,
+call the model (`storage/models.py`, `storage/undo.py`) and choose the view
+(`presentation/pages.py`). `Application.respond` calls them, and makes pages of what they raise: an
+HTTPError about the request, an sqlite3.Error about the database.
 
-Whatever changes the list answers with a redirect to it. The address there says what was done, as
-`?completed=7` or `?deleted_at=...`; the page tells it if the database does not say otherwise.
+Every handler that changes the list redirects to it. The address there names the change, like
+`?completed=7` or `?deleted_at=...`; the page reports it, if the database still agrees.
 """
 
 import sqlite3
-import threading
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
-from gzip import GzipFile
-from tempfile import SpooledTemporaryFile
 from types import MappingProxyType
 from typing import Any
 
-from todo_wsgi.http.errors import BadRequest, NotFound, ServiceUnavailable
+from todo_wsgi.http.errors import BadRequest, NotFound
+from todo_wsgi.http.file_response import FileResponse
 from todo_wsgi.http.request import Request, read_integer
-from todo_wsgi.http.response import GZIP, TEXT, VARY, FileResponse, Response, redirect, takes_gzip
-from todo_wsgi.presentation import pages
+from todo_wsgi.http.response import TEXT, Response, redirect
+from todo_wsgi.presentation import pages, todotxt
 from todo_wsgi.presentation.listing import Listing, read_listing
 from todo_wsgi.presentation.pages import Event
-from todo_wsgi.presentation.static import ICON, STYLE
-from todo_wsgi.presentation.todotxt import InvalidLine, format_todo, parse_todos
-from todo_wsgi.storage import models
+from todo_wsgi.storage import models, transfer, undo
 from todo_wsgi.storage.database import Database
 from todo_wsgi.storage.models import Todo
 
 _GONE = "This todo is gone: somebody may have deleted it. Nothing was changed."
-_EXPORTING = threading.Lock()
-_KEPT_IN_MEMORY = 1024 * 1024  # bytes; a longer export waits in a temporary file
-
 
 # The list
 
@@ -70,39 +63,31 @@ def _list_page(
     problem: str = "",
 ) -> Response:
     one_more = models.PAGE_SIZE + 1  # than a page shows, to know whether there are more
-    with models.snapshot(database.connection()) as connection:
-        todos = models.list_todos(connection, listing.show, listing.start, one_more)
-        above = models.list_todos_above(connection, listing.show, listing.start, one_more)
-        left = models.count_active(connection)
-        has_completed = bool(models.list_todos(connection, "completed", None, 1))
-        event = _read_event(connection, query)
-    return pages.list_page(
-        listing,
-        todos,
-        above,
-        left=left,
-        has_completed=has_completed,
-        event=event,
-        text=text,
-        problem=problem,
-    )
+    with database.snapshot() as connection:
+        return pages.list_page(
+            listing,
+            models.list_todos(connection, listing.show, listing.start, one_more),
+            models.list_todos_above(connection, listing.show, listing.start, one_more),
+            left=models.count_active(connection),
+            has_completed=bool(models.list_todos(connection, "completed", None, 1)),
+            event=_read_event(connection, query),
+            text=text,
+            problem=problem,
+        )
 
 
 def _read_event(connection: sqlite3.Connection, query: Mapping[str, str]) -> Event | None:
-    """Return what has just happened: the address says what, and the database to which todos."""
-    for name, field, find in [
-        ("deleted", "deleted_at", models.find_deleted_at),
-        ("completed", "completed_at", models.find_completed_at),
-    ]:
-        if time := query.get(field):
-            todos = find(connection, time)
-            return Event(name, todos, undo=(field, time)) if todos else None
+    """Return what has just happened: the address names it, the database has the todos."""
+    for name, column in (("deleted", "deleted_at"), ("completed", "completed_at")):
+        if time := query.get(column):
+            todos = undo.find(connection, column, time)
+            return Event(name, todos, undo=(column, time)) if todos else None
     for name in ("added", "completed", "reopened", "saved", "moved", "restored"):
         todo_id = read_integer(query.get(name, ""))
         if todo_id is not None and (todo := models.find_todo(connection, todo_id)):
-            # When the page is loaded again, somebody may have changed the state.
-            told = {"completed": True, "reopened": False}.get(name, todo.is_completed)
-            return Event(name, [todo]) if told == todo.is_completed else None
+            # When the page is reloaded, somebody may have changed the state.
+            reported = {"completed": True, "reopened": False}.get(name, todo.is_completed)
+            return Event(name, [todo]) if reported == todo.is_completed else None
     for name in ("imported", "undone"):
         if query.get(name) == "all":
             return Event(name, [])
@@ -133,7 +118,7 @@ def edit_todo(request: Request, database: Database, todo_id: int) -> Response:
 def complete_todo(request: Request, database: Database, todo_id: int) -> Response:
     """POST /todos/7/complete: complete it."""
     listing = read_listing(request.form)
-    todo = _found(database.write(models.complete_todo, todo_id))
+    todo = _found(database.write(models.complete_todo, todo_id, undo.new_time()))
     return _redirect_to_row(database, listing, todo, completed=todo_id)
 
 
@@ -168,7 +153,7 @@ def _move_todo(request: Request, database: Database, todo_id: int, *, up: bool) 
 def delete_todo(request: Request, database: Database, todo_id: int) -> Response:
     """POST /todos/7/delete: delete it; the next page offers to undo that."""
     listing = read_listing(request.form)
-    time = database.write(models.delete_todo, todo_id)
+    time = database.write(undo.delete_todo, todo_id)
     if time is None:
         raise NotFound(_GONE)
     return _redirect_to_page(database, listing, deleted_at=time)
@@ -208,61 +193,41 @@ def _redirect_to_page(database: Database, listing: Listing, **event: Any) -> Res
 def complete_all(request: Request, database: Database) -> Response:
     """POST /complete-all: complete all todos; the next page offers to undo that."""
     listing = read_listing(request.form)
-    return _redirect_to_page(database, listing, completed_at=database.write(models.complete_all))
+    return _redirect_to_page(database, listing, completed_at=database.write(undo.complete_all))
 
 
 def clear_completed(request: Request, database: Database) -> Response:
     """POST /clear-completed: delete all completed todos; the next page offers to undo that."""
     listing = read_listing(request.form)
-    time = database.write(models.delete_completed)
-    return _redirect_to_page(database, listing, deleted_at=time)
+    return _redirect_to_page(database, listing, deleted_at=database.write(undo.delete_completed))
 
 
-def undo(request: Request, database: Database) -> Response:
-    """POST /undo: bring back what was deleted at `deleted_at`, or completed at `completed_at`.
+def undo_change(request: Request, database: Database) -> Response:
+    """POST /undo: undo the change that the field `deleted_at` or `completed_at` names.
 
-    Nothing is found where that was done already, by a double click, or where it is too late.
+    Nothing is left to undo after a double click, or where somebody has changed it since.
     """
     listing = read_listing(request.form)
-    if time := request.form.get("deleted_at"):
-        event, todos = "restored", database.write(models.restore_deleted_at, time)
-        if not todos and not models.is_recoverable(time):
-            raise NotFound("That was deleted more than 30 days ago, and is gone for good.")
-    elif time := request.form.get("completed_at"):
-        event, todos = "reopened", database.write(models.reopen_completed_at, time)
-    else:
+    named = [(column, request.form[column]) for column in undo.TIMES if request.form.get(column)]
+    if not named:
         raise BadRequest("The field `deleted_at` or `completed_at` has to say what to undo.")
-    if len(todos) == 1:
+    column, time = named[0]
+    if not undo.is_recoverable(column, time):
+        raise NotFound("That was deleted more than 30 days ago, and is gone for good.")
+    todos = undo.find(database.connection(), column, time)
+    count = database.write(undo.undo, column, time)
+    if count == len(todos) == 1:
+        event = "restored" if column == "deleted_at" else "reopened"
         return _redirect_to_row(database, listing, todos[0], **{event: todos[0].id})
-    return _redirect_to_page(database, listing, undone="all" if todos else None)
+    return _redirect_to_page(database, listing, undone="all" if count else None)
 
 
-# The list as a file
+# The list as a file, and health
 
 
 def export_todos(request: Request, database: Database) -> FileResponse:
-    """GET /todos.txt: the list in the todo.txt format, in constant memory, however long it is.
-
-    It is written to a file first and sent from there: so a slow reader does not hold up the
-    database, and an error is an error page, and not half a list. One at a time, since a long one
-    takes seconds: so those who ask for many at once do not shut others out.
-    """
-    if not _EXPORTING.acquire(timeout=0.05):  # seconds, enough for a list of a usual length
-        raise ServiceUnavailable("Somebody else is exporting the list. Try again in a few seconds.")
-    file = SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY)  # noqa: SIM115  the server closes it
-    is_compressed = takes_gzip(request.environ)
-    try:
-        with GzipFile(fileobj=file, mode="wb") if is_compressed else nullcontext(file) as lines:
-            for todo in models.iterate_todos(database.connection()):
-                lines.write(format_todo(todo).encode())
-        headers = [VARY, GZIP] if is_compressed else [VARY]
-        return FileResponse(file, content_type=TEXT, headers=headers)
-    except BaseException:
-        with suppress(OSError):  # the disk may be full
-            file.close()
-        raise
-    finally:
-        _EXPORTING.release()
+    """GET /todos.txt: the list in the todo.txt format."""
+    return todotxt.export(transfer.iterate_todos(database.connection()), request.environ)
 
 
 def show_import(request: Request, database: Database) -> Response:
@@ -274,29 +239,16 @@ def import_todos(request: Request, database: Database) -> Response:
     """POST /import: add the todos of the field `text` on top, all of them or none."""
     typed = request.form.get("text", "")
     try:
-        todos = parse_todos(typed)
-    except InvalidLine as reason:
+        todos = todotxt.parse_todos(typed)
+    except todotxt.InvalidLine as reason:
         return pages.import_page(text=typed, problem=str(reason))
     if not todos:
         return pages.import_page(text=typed, problem="Write or paste at least one line.")
-    database.write(models.insert_dated_todos, todos)
+    database.write(transfer.insert_dated_todos, todos)
     return redirect(Listing().address(imported="all"))
-
-
-# Files and health
 
 
 def check_health(request: Request, database: Database) -> Response:
     """GET /healthz: "ok" for a monitor, if the database can be read; else it gets the 503."""
     models.check_readable(database.connection())
     return Response("ok", content_type=TEXT)
-
-
-def send_style(request: Request, database: Database) -> Response:
-    """GET /style-....css: the style sheet, for browsers to keep."""
-    return STYLE.response
-
-
-def send_icon(request: Request, database: Database) -> Response:
-    """GET /icon-....svg: the icon, for browsers to keep."""
-    return ICON.response

@@ -1,19 +1,17 @@
 """What goes out: a response that is finished before the server hears of it.
 
-Handlers make a `Response` (or a `FileResponse`, for what is long), and `Application.__call__` calls
-it. By then no code of ours can fail any more, so no error of ours cuts an answer short.
+Handlers make a `Response`, or a `FileResponse` (`file_response.py`) for what is long, and
+`Application.__call__` calls it. By then none of our code can fail, so no error cuts an answer
+short.
 """
 
 import hashlib
-import os
 import re
 import zlib
-from collections.abc import Callable, Iterable
-from functools import cached_property, partial
+from collections.abc import Iterable
+from functools import cached_property
 from http import HTTPStatus
-from typing import IO
 from wsgiref.types import StartResponse, WSGIEnvironment
-from wsgiref.util import FileWrapper
 
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -31,9 +29,9 @@ SECURITY_HEADERS = (
     ("Referrer-Policy", "same-origin"),
     ("X-Content-Type-Options", "nosniff"),
 )
-ASK_AGAIN = "private, no-cache"  # the browser may keep a page, but asks before it shows it again
+REVALIDATE = "private, no-cache"  # the browser may keep a page, but asks before it shows it again
 
-COMPRESSED_FROM = 500  # bytes; what is shorter goes in one packet anyway
+COMPRESSED_FROM = 500  # bytes; a shorter body goes in one packet anyway
 GZIP = ("Content-Encoding", "gzip")
 VARY = ("Vary", "Accept-Encoding")  # for caches: another client may get it in another form
 # What a 304 leaves out (RFC 9110, 15.4.5).
@@ -43,7 +41,6 @@ ABOUT_THE_BODY = {"Content-Type", "Content-Length", "Content-Encoding"}
 # which would begin a header of its own.
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-
 Header = tuple[str, str]
 
 
@@ -51,11 +48,11 @@ class Response:
     """A finished response, and itself a WSGI application that sends it (PEP 3333).
 
     `body` is text (sent as UTF-8) or bytes; `content_type` a value of Content-Type; `headers`
-    (name, value) pairs besides those that every response has. A character that a header's value
-    may not have is a ValueError.
+    (name, value) pairs besides those that every response has. ValueError for a character that a
+    header's value may not have.
 
-    It does not change, so that one response may answer many requests; it is compressed once, when a
-    client first takes it so.
+    It does not change, so that one response may answer many requests; it is compressed once, when
+    the first client accepts gzip.
     """
 
     def __init__(
@@ -65,95 +62,43 @@ class Response:
         status: HTTPStatus = HTTPStatus.OK,
         content_type: str = HTML,
         headers: Iterable[Header] = (),
-        cache_control: str = ASK_AGAIN,
+        cache_control: str = REVALIDATE,
     ) -> None:
-        body = body.encode() if isinstance(body, str) else body
-        self._is_compressible = len(body) >= COMPRESSED_FROM
-        if self._is_compressible:
-            headers = [*headers, VARY]
-        self._represent = partial(_Representation, status, content_type, cache_control, headers)
-        self._plain = self._represent(body)
-
-    @cached_property
-    def _compressed(self) -> "_Representation":
-        # 31 stands for the gzip format, with the largest window.
-        return self._represent(zlib.compress(self._plain.body, wbits=31), GZIP)
+        self._status = status
+        self._body = body.encode() if isinstance(body, str) else body
+        self._is_compressible = len(self._body) >= COMPRESSED_FROM
+        self._headers = [("Content-Type", content_type), ("Cache-Control", cache_control)]
+        self._headers += [*headers, VARY] if self._is_compressible else headers
+        self._plain = self._form(self._body)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         """Send it whole; for HEAD, without the body; to a browser that has it already, as 304."""
-        if self._is_compressible and takes_gzip(environ):
-            return self._compressed.send(environ, start_response)
-        return self._plain.send(environ, start_response)
-
-
-class _Representation:
-    """One form of a response, as it is or compressed, with the headers that tell about it."""
-
-    def __init__(
-        self,
-        status: HTTPStatus,
-        content_type: str,
-        cache_control: str,
-        headers: Iterable[Header],
-        body: bytes,
-        *others: Header,
-    ) -> None:
-        self.status = status
-        self.body = body
-        # Each form has its own (RFC 9110, 8.8.3.3), and each process gives it the same.
-        self.etag = (
-            f'"{hashlib.sha256(body).hexdigest()[:16]}"' if status == HTTPStatus.OK else None
-        )
-        if self.etag:
-            others = (*others, ("ETag", self.etag))
-        self.headers = _make_headers(content_type, len(body), cache_control, *headers, *others)
-
-    def send(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        if self.etag and self._is_known_to(environ):
-            headers = [header for header in self.headers if header[0] not in ABOUT_THE_BODY]
-            start_response(status_text(HTTPStatus.NOT_MODIFIED), headers)
+        is_gzipped = self._is_compressible and accepts_gzip(environ)
+        headers, body = self._gzipped if is_gzipped else self._plain
+        if _is_known(environ, headers.get("ETag")):
+            kept = [(name, headers[name]) for name in headers if name not in ABOUT_THE_BODY]
+            start_response(status_text(HTTPStatus.NOT_MODIFIED), kept)
             return []
-        # A list of its own for each request, since the server may change it.
-        start_response(status_text(self.status), list(self.headers))
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self.body]
+        start_response(status_text(self._status), list(headers.items()))
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    def _is_known_to(self, environ: WSGIEnvironment) -> bool:
-        """Whether If-None-Match names our ETag, or any with "*" (RFC 9110, 13.1.2)."""
-        tags = environ.get("HTTP_IF_NONE_MATCH", "").split(",")
-        return not {self.etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in tags)
+    @cached_property
+    def _gzipped(self) -> tuple[dict[str, str], bytes]:
+        # 31 stands for the gzip format, with the largest window.
+        return self._form(zlib.compress(self._body, wbits=31), GZIP)
 
-
-class FileResponse:
-    """A response whose body is the content of `file`, sent piece by piece, however long it is.
-
-    `headers` are (name, value) pairs besides those that every response has. It answers one request;
-    the server closes the file.
-    """
-
-    def __init__(
-        self, file: IO[bytes], *, content_type: str, headers: Iterable[Header] = ()
-    ) -> None:
-        self.file = file
-        length = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        self.headers = _make_headers(content_type, length, ASK_AGAIN, *headers)
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Send it; for HEAD, without the body."""
-        start_response(status_text(HTTPStatus.OK), list(self.headers))
-        if environ["REQUEST_METHOD"] == "HEAD":
-            self.file.close()
-            return []
-        # A server may have its own way to send a file (PEP 3333, "Optional Platform-Specific File
-        # Handling"): waitress does it without one of its threads.
-        wrap: Callable[[IO[bytes]], Iterable[bytes]] = environ.get("wsgi.file_wrapper", FileWrapper)
-        return wrap(self.file)
+    def _form(self, body: bytes, *others: Header) -> tuple[dict[str, str], bytes]:
+        """Return one form of the response, as it is or compressed: its headers and its body."""
+        if self._status == HTTPStatus.OK:
+            # Each form has its own (RFC 9110, 8.8.3.3), and every process computes the same.
+            others = (*others, ("ETag", f'"{hashlib.sha256(body).hexdigest()[:16]}"'))
+        return make_headers(len(body), *self._headers, *others), body
 
 
-def takes_gzip(environ: WSGIEnvironment) -> bool:
-    """Whether the client takes an answer in gzip form, as Accept-Encoding says (RFC 9110, 12.5.3).
+def accepts_gzip(environ: WSGIEnvironment) -> bool:
+    """Whether the client accepts a body in gzip form, by its Accept-Encoding (RFC 9110, 12.5.3).
 
-    A client that says nothing about it may be one that cannot unpack it.
+    A client that says nothing about it may be one that cannot decompress it.
     """
     weights = {}
     for element in environ.get("HTTP_ACCEPT_ENCODING", "").lower().split(","):
@@ -161,6 +106,28 @@ def takes_gzip(environ: WSGIEnvironment) -> bool:
         weights[coding] = weight
     weight = weights.get("gzip", weights.get("*", "q=0"))
     return not re.fullmatch(r"q=0(\.0*)?", weight)
+
+
+def _is_known(environ: WSGIEnvironment, etag: str | None) -> bool:
+    """Whether If-None-Match names the ETag, or any with "*" (RFC 9110, 13.1.2)."""
+    if etag is None:
+        return False
+    tags = environ.get("HTTP_IF_NONE_MATCH", "").split(",")
+    return not {etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in tags)
+
+
+def make_headers(length: int, *headers: Header) -> dict[str, str]:
+    """Return these headers and those that every response has; ValueError for a bad value."""
+    every = (("Content-Length", str(length)), *SECURITY_HEADERS, *headers)
+    for name, value in every:
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"the header {name} cannot have the value {value!r}")
+    return dict(every)
+
+
+def status_text(status: HTTPStatus) -> str:
+    """Return the status as WSGI and people want it, like "404 Not Found"."""
+    return f"{status.value} {status.phrase}"
 
 
 def redirect(location: str) -> Response:
@@ -171,25 +138,3 @@ def redirect(location: str) -> Response:
     return Response(
         "", status=HTTPStatus.SEE_OTHER, content_type=TEXT, headers=[("Location", location)]
     )
-
-
-def _make_headers(
-    content_type: str, length: int, cache_control: str, *others: Header
-) -> tuple[Header, ...]:
-    """Return the headers that every response has, and `others`; ValueError for a bad value."""
-    headers = (
-        ("Content-Type", content_type),
-        ("Content-Length", str(length)),
-        ("Cache-Control", cache_control),
-        *SECURITY_HEADERS,
-        *others,
-    )
-    for name, value in headers:
-        if not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"the header {name} cannot have the value {value!r}")
-    return headers
-
-
-def status_text(status: HTTPStatus) -> str:
-    """Return the status as WSGI and people want it, like "404 Not Found"."""
-    return f"{status.value} {status.phrase}"

@@ -1,6 +1,6 @@
-"""The pages that a visitor sees: which template is filled with which values.
+"""The V of MVC: the pages that a visitor sees, each a template filled with values.
 
-Handlers and the error handling of `application.py` call these functions; the HTML itself is in
+Handlers and the error handling of `application.py` call these functions; the HTML is in
 `templates/`.
 """
 
@@ -13,7 +13,7 @@ from todo_wsgi.http.response import Response, status_text
 from todo_wsgi.presentation.listing import Listing
 from todo_wsgi.presentation.static import ICON, STYLE
 from todo_wsgi.presentation.templating import SafeHTML, load_template
-from todo_wsgi.storage.models import PAGE_SIZE, Todo
+from todo_wsgi.storage.models import MAX_COUNT, PAGE_SIZE, Todo
 
 _PAGE = load_template("page.html")
 _LIST = load_template("list.html")
@@ -43,7 +43,7 @@ _DONE_TO_MANY = {
 class Event(NamedTuple):
     """What has just happened: `name`, like "deleted".
 
-    `todos` are those that it happened to: one, or two that stand for many, or none where it is not
+    `todos` are the ones it happened to: one, or two that stand for many, or none where it is not
     known which. `undo` is the field, name and value, of the button that undoes it.
     """
 
@@ -72,9 +72,10 @@ def list_page(
 
     `todos` are those from the page's start downwards, and `above` those before it, the nearest
     first; of both, one more than a page shows if there are more. `left` counts the active ones of
-    the whole list. `text` stands in the form's field; `problem` says why it was not taken.
+    the whole list, up to MAX_COUNT + 1. `text` fills the form's field; `problem` says why it was
+    refused.
     """
-    counter = "1 item left" if left == 1 else f"{left} items left"
+    counter = _render_counter(left)
     content = _LIST.render(
         text=text,
         heading=_HEADINGS[listing.show],
@@ -92,10 +93,10 @@ def list_page(
         complete_all=_COMPLETE_ALL if left else "",
         clear_completed=_CLEAR_COMPLETED if has_completed else "",
         rows=_render_rows(listing, todos, above, event),
-        remark=_find_remark(listing, todos, left=left, has_completed=has_completed),
+        hint=_choose_hint(listing, todos, left=left, has_completed=has_completed),
         pager=_render_pager(listing, todos, above),
     )
-    title = f"{_tell(event, ': {}') if event else _HEADINGS[listing.show]}, {counter}"
+    title = f"{_describe(event, ': {}') if event else _HEADINGS[listing.show]}, {counter}"
     return _form_page(title, content, problem)
 
 
@@ -104,8 +105,8 @@ def todo_page(
 ) -> Response:
     """Return the page with the form that edits a todo.
 
-    `listing` is the one to go back to. `text` stands in the form's field instead of the todo's own;
-    `problem` says why it was not taken.
+    `listing` is the one to go back to. `text` fills the form's field instead of the todo's own;
+    `problem` says why it was refused.
     """
     content = _EDIT.render(
         id=todo.id,
@@ -133,6 +134,12 @@ def error_page(error: HTTPError, typed: str = "") -> Response:
 
 
 # Parts of the list
+
+
+def _render_counter(left: int) -> str:
+    if left > MAX_COUNT:
+        return f"{MAX_COUNT:,}+ items left"
+    return "1 item left" if left == 1 else f"{left:,} items left"
 
 
 def _render_rows(
@@ -173,24 +180,24 @@ def _render_todo(
 
 
 def _render_undo(event: Event, name: str, value: str) -> SafeHTML:
-    return _UNDO.render(notice=_tell(event, ' "{}"'), name=name, value=value)
+    return _UNDO.render(notice=_describe(event, ' "{}"'), name=name, value=value)
 
 
-def _row_index(event: Event, shown: list[Todo]) -> int:
-    """Return how many rows are above the place of the one todo, which may be gone; 0 for many."""
-    if event.todo is None:
-        return 0
-    return sum(todo.place > event.todo.place for todo in shown)
-
-
-def _tell(event: Event, text_format: str) -> str:
-    """Return what has happened in words; `text_format` is how the todo's text is added to them."""
+def _describe(event: Event, text_format: str) -> str:
+    """Return what has happened in words; `text_format` says how to add the todo's text."""
     if event.todo is None:
         return _DONE_TO_MANY[event.name]
     return event.name.capitalize() + text_format.format(event.todo.text)
 
 
-def _find_remark(listing: Listing, todos: list[Todo], *, left: int, has_completed: bool) -> str:
+def _row_index(event: Event, shown: list[Todo]) -> int:
+    """Return how many rows stand above the one todo, which may be gone; 0 for many."""
+    if event.todo is None:
+        return 0
+    return sum(todo.place > event.todo.place for todo in shown)
+
+
+def _choose_hint(listing: Listing, todos: list[Todo], *, left: int, has_completed: bool) -> str:
     """Return a friendly line where there is nothing to do, or nothing to see."""
     if listing.start is not None and not todos:
         return "No more todos here."
@@ -204,7 +211,7 @@ def _find_remark(listing: Listing, todos: list[Todo], *, left: int, has_complete
 
 
 def _render_pager(listing: Listing, todos: list[Todo], above: list[Todo]) -> SafeHTML | str:
-    """Return the links to the newer and the older todos, as far as there are some."""
+    """Return the links to the newer and the older todos, if there are any."""
     links = []
     if above:
         start = above[PAGE_SIZE - 1].place if len(above) > PAGE_SIZE else None
@@ -225,7 +232,10 @@ def _render_pager(listing: Listing, todos: list[Todo], above: list[Todo]) -> Saf
 
 
 def _render_problem(problem: str, *, focus: bool = False) -> dict[str, str]:
-    """Return how a form's field tells the problem; with one, or with `focus`, it has the focus."""
+    """Return the values for a field's error message.
+
+    The field gets the focus if there is a problem or `focus` is true.
+    """
     return {
         "problem": problem,
         "invalid": "true" if problem else "false",

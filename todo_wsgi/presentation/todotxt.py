@@ -4,13 +4,23 @@
     x 2026-11-22 2026-11-20 buy bread
 
 A completed todo begins with "x" and the date of its completion; then comes the date on which it was
-added. Handlers use this for export and import.
+added.
 """
 
 import re
+import threading
+from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from datetime import date
+from gzip import GzipFile
+from tempfile import SpooledTemporaryFile
+from wsgiref.types import WSGIEnvironment
 
-from todo_wsgi.storage.models import DatedTodo, InvalidText, clean_text, join_lines
+from todo_wsgi.http.errors import ServiceUnavailable
+from todo_wsgi.http.file_response import FileResponse
+from todo_wsgi.http.response import GZIP, TEXT, VARY, accepts_gzip
+from todo_wsgi.storage.models import InvalidText, clean_text, join_lines
+from todo_wsgi.storage.transfer import DatedTodo
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _PRIORITY = r"\([A-Z]\) "
@@ -20,13 +30,38 @@ _LINE = re.compile(
 )
 
 
-class InvalidLine(ValueError):
-    """A line that cannot be a todo; the message names it, and is for the person who sent it."""
+_exporting = threading.Lock()
+_MAX_IN_MEMORY = 1024 * 1024  # bytes; a longer export goes into a temporary file
+
+
+def export(todos: Iterable[DatedTodo], environ: WSGIEnvironment) -> FileResponse:
+    """Return a response with the todos in this format, in constant memory, however many there are.
+
+    They are written to a file first and sent from there, so a slow client does not block the
+    database, and a failure becomes an error page instead of a truncated list. Exports run one at a
+    time, since a long one takes seconds of a thread: ServiceUnavailable while another one runs.
+    """
+    if not _exporting.acquire(timeout=0.05):  # seconds, enough for a list of a usual length
+        raise ServiceUnavailable("Somebody else is exporting the list. Try again in a few seconds.")
+    file = SpooledTemporaryFile(max_size=_MAX_IN_MEMORY)  # noqa: SIM115  the server closes it
+    is_gzipped = accepts_gzip(environ)
+    try:
+        with GzipFile(fileobj=file, mode="wb") if is_gzipped else nullcontext(file) as lines:
+            for todo in todos:
+                lines.write(format_todo(todo).encode())
+        headers = [VARY, GZIP] if is_gzipped else [VARY]
+        return FileResponse(file, content_type=TEXT, headers=headers)
+    except BaseException:
+        with suppress(OSError):  # the disk may be full
+            file.close()
+        raise
+    finally:
+        _exporting.release()
 
 
 def format_todo(todo: DatedTodo) -> str:
     """Return the todo as a line, with its end."""
-    # What was put there by hand may be no date.
+    # A value inserted by hand may not be a date.
     completed_on, created_on = (
         f"{day} " if day and re.fullmatch(_DATE, day) else ""
         for day in (todo.completed_on, todo.created_on)
@@ -39,11 +74,15 @@ def format_todo(todo: DatedTodo) -> str:
     return f"{created_on}{text}\n"
 
 
+class InvalidLine(ValueError):
+    """A line that cannot be a todo; the message names it, and is for the person who sent it."""
+
+
 def parse_todos(text: str) -> list[DatedTodo]:
     """Return the todos of all lines that are not empty.
 
-    A priority stays in the text, as does all else that we do not know. Raises InvalidLine for the
-    first line that cannot be a todo.
+    A priority stays in the text, as does everything else that we do not know. Raises InvalidLine
+    for the first line that cannot be a todo.
     """
     lines = re.split("\r\n|\r|\n", text.removeprefix("\ufeff"))
     return [_parse_line(number, line) for number, line in enumerate(lines, 1) if line.strip()]

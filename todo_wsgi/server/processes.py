@@ -1,49 +1,56 @@
-"""Several processes that answer what arrives at one socket, to use all the cores of the machine.
+"""Several processes that answer what arrives at one socket, to use all cores of the machine.
 
 Python runs one thread of a process at a time, so a process uses little more than one core. Those
 that `serve.py --processes` starts share the socket, where the system gives each new connection to
 one of them, and the database file, and nothing else. The process that the user has started answers
-nothing itself: it only sees to it that the others are there.
+nothing itself: it only keeps the others running.
 """
 
 import logging
 import multiprocessing
 import signal
 import socket
+import sys
 from collections.abc import Callable
-from multiprocessing.connection import wait
+from contextlib import closing
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from todo_wsgi.server import serving
+from todo_wsgi.server.command_line import configure_logging, one_line
+from todo_wsgi.storage.errors import DatabaseUnusable
 
 logger = logging.getLogger("todo_wsgi")
 
 RESTART_DELAY = 1  # seconds, so that processes that cannot start do not keep a core busy
+MakeApp = Callable[[], Any]  # returns a WSGI application that can be closed
 
 
 def supervise(
     count: int,
     listener: socket.socket,
-    target: Callable[..., object],
-    *args: Any,
+    make_app: MakeApp,
+    trusted_proxy: str | None,
     started: Callable[[], None],
 ) -> None:
-    """Run `target(listener, stop, *args)` in `count` processes until SIGTERM or Ctrl-C.
+    """Serve `make_app()` in each of `count` processes until SIGTERM or Ctrl-C.
 
-    One that ends is started anew. `stop` is the reading end of a pipe: the processes have to end
-    when something comes there, or the pipe is at its end because this process is gone, whatever
-    ended it. `started` is called once signals are handled. The listener is closed in the end. Call
-    this in the main thread.
+    A process that ends is replaced. `started` is called once signals are handled. The listener is
+    closed in the end. Call this in the main thread.
     """
     context = multiprocessing.get_context("spawn")  # each begins afresh, on every platform
+    # The processes stop when something arrives in this pipe, or when it closes because this process
+    # is gone, whatever ended it.
     stop, stop_writer = context.Pipe(duplex=False)
 
     def stop_all(*_: object) -> None:
-        stop_writer.send_bytes(b"stop")  # nobody takes it from there, so that all can see it
+        stop_writer.send_bytes(b"stop")  # nobody reads it, so that all can see it
 
     def start() -> BaseProcess:
-        process = context.Process(target=target, args=(listener, stop, *args))
+        process = context.Process(target=work, args=(listener, stop, make_app, trusted_proxy))
         # A Ctrl-C goes to all processes of the terminal. The new one ignores it (as it inherits
-        # that) until it can stop gently, and is told by the pipe.
+        # that) until it can stop gracefully, and hears of it through the pipe.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         process.start()
         signal.signal(signal.SIGINT, stop_all)
@@ -62,11 +69,24 @@ def supervise(
                     try:
                         processes[index] = start()
                     except OSError as error:  # no memory, perhaps; the next turn tries again
-                        logger.error("Another one cannot be started: %s", error)
+                        logger.error("It cannot be replaced: %s", error)
     finally:
         stop_all()
-        listener.close()  # nobody new is let in; the processes close it too
+        listener.close()  # nobody new gets in; the processes close it, too
         for process in processes:
             process.join()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def work(
+    listener: socket.socket, stop: Connection, make_app: MakeApp, trusted_proxy: str | None
+) -> None:
+    """Serve as one of several processes, until something arrives at `stop`."""
+    configure_logging()
+    try:
+        app = make_app()
+    except DatabaseUnusable as error:
+        sys.exit(one_line("todo_wsgi", error))
+    with closing(app):
+        serving.serve(app, listener, trusted_proxy, until=lambda: wait([stop]))

@@ -1,83 +1,66 @@
-"""Changes that wait for the disk together.
+"""Group commit: changes that wait for the disk together.
 
-A change is safe when it is on the disk, and to wait for that takes longer than all the rest of it.
-So while one thread waits there, the changes that others want queue up; then the next of these
-threads makes all of them, in one transaction, and they share its wait. Databases call it "group
-commit".
+A change is safe once it is on disk, and waiting for the disk takes longer than all the rest of it.
+While one thread waits there, the changes of others queue up; then the next thread makes all of them
+in one transaction, and they share one wait. Databases call this "group commit".
 
 Only one connection can write at a time anyway (https://sqlite.org/isolation.html). Left to
-themselves, the threads would ask SQLite again and again, and the unlucky ones would wait for long.
+themselves, the threads would poll SQLite for the lock, and unlucky ones would starve.
 """
 
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_Queue = deque[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]
 
 
 class GroupCommit:
     """The queue of changes that wait to be made in one database."""
 
     def __init__(self) -> None:
-        self._waiting: deque[_Change] = deque()
+        self._waiting: _Queue = deque()
         self._writing = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def write(self, connection: sqlite3.Connection, change: Callable[[sqlite3.Connection], T]) -> T:
-        """Return what `change(connection)` returns; by then it is on the disk.
+        """Return what `change(connection)` returns, once the change is on disk.
 
-        Another thread may call it, with its own connection, and a second time if a transaction
-        fails. What it raises comes from here, and then it has changed nothing; so does what SQLite
-        raises about the transaction.
+        `change` may run in another thread, on that thread's connection, and twice if the first
+        transaction is rolled back. If it raises, nothing is written and the exception is raised
+        here, as are SQLite's own. TimeoutError if the thread that took it along was stopped.
         """
-        mine = _Change(change)
-        self._waiting.append(mine)
+        mine: Future[T] = Future()
+        self._waiting.append((change, mine))
         with self._writing:
-            if mine in self._waiting:  # else the thread before this one has taken it along
-                self._make_all(connection)
-        if mine.error:
-            raise mine.error
-        result: T = mine.result
-        return result
-
-    def _make_all(self, connection: sqlite3.Connection) -> None:
-        changes: list[_Change] = []
-        try:
-            with connection:  # COMMIT at the end, or ROLLBACK on an error
-                connection.execute("BEGIN IMMEDIATE")  # waits while another process writes
-                changes = self._take_all()
-                results = [change.make(connection) for change in changes]
-        except Exception as error:
-            if not changes:  # nobody can write now: all who wait are told
-                for change in self._take_all():
-                    change.error = error
-            for change in changes:  # one of them is to blame: now each is on its own
-                change.make_alone(connection)
-        else:
-            for change, result in zip(changes, results, strict=True):
-                change.result, change.error = result, None
-
-    def _take_all(self) -> "list[_Change]":
-        return [self._waiting.popleft() for _ in range(len(self._waiting))]
+            if not mine.done():  # else the thread before this one took it along
+                _commit(connection, self._waiting)
+        return mine.result(timeout=0)
 
 
-class _Change:
-    """A change that somebody wants, and what came of it."""
-
-    def __init__(self, make: Callable[[sqlite3.Connection], Any]) -> None:
-        self.make = make
-        self.result: Any = None
-        # Until it is made; in the end only if the thread that took it along was stopped. The
-        # visitor gets a 503, as with any other OSError.
-        self.error: Exception | None = InterruptedError("the change may not have been made")
-
-    def make_alone(self, connection: sqlite3.Connection) -> None:
-        try:
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                self.result = self.make(connection)
-            self.error = None
-        except Exception as error:
-            self.error = error
+def _commit(connection: sqlite3.Connection, waiting: _Queue) -> None:
+    """Make all changes that wait in one transaction, and resolve their futures."""
+    taken: _Queue = deque()
+    try:
+        with connection:  # COMMIT at the end, or ROLLBACK on an error
+            connection.execute("BEGIN IMMEDIATE")  # waits while another process writes
+            while waiting:
+                taken.append(waiting.popleft())
+            results = [change(connection) for change, _ in taken]
+    except Exception as error:
+        if len(taken) > 1:  # one of them is to blame: make each on its own
+            for one in taken:
+                _commit(connection, deque([one]))
+        else:  # if none was taken, nobody can write now, and all who wait are told
+            failed = taken or waiting
+            while failed:
+                failed.popleft()[1].set_exception(error)
+    else:
+        for (_, future), result in zip(taken, results, strict=True):
+            future.set_result(result)

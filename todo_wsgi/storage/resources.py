@@ -1,19 +1,19 @@
-"""Where the files are that are not Python: `templates/`, `static/` and `init_db.sql`.
+"""The files of the project that are not Python: `templates/`, `static/` and `init_db.sql`.
 
-In a clone they are beside the package, where one sees them first. When the package is installed
-from a wheel, they are inside it, in `todo_wsgi/data/` (see `package_dir` in setup.cfg).
+In a clone they stand beside the package, where one sees them first. In an installed package they
+are inside it, in `todo_wsgi/data/`, and so is serve.py (see `package_dir` in setup.cfg).
 """
 
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
 _INSTALLED = _PACKAGE / "data"
-_FOLDER = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
+FOLDER = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
 
 
 def read_resource(name: str) -> bytes:
     """Return the content of a file of the project; `name` is its path, like "templates/page.html".
 
-    A missing file is a broken installation, and an OSError.
+    A missing file means a broken installation, and is an OSError.
     """
-    return (_FOLDER / name).read_bytes()
+    return (FOLDER / name).read_bytes()

@@ -1,18 +1,18 @@
-"""The schema of the database file: made where there is none, upgraded where it is old.
+"""The schema of the database file: created where there is none, upgraded where it is old.
 
-`Database` in `db.py` calls `prepare` once, before the first request.
+`Database` in `database.py` calls `prepare` once, before the first request. What the schema is,
+init_db.sql alone says; here stands how older ones become like it.
 """
 
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
+from todo_wsgi.storage.errors import DatabaseUnusable
 from todo_wsgi.storage.resources import read_resource
-
-SCHEMA_VERSION = 3  # PRAGMA user_version of a database that init_db.sql made
 
 # The project grew from a tutorial, whose files are upgraded, too.
 _TUTORIAL_COLUMNS = {"id", "text", "created_at"}
@@ -23,35 +23,33 @@ _ADDED_COLUMNS = {  # since the tutorial, in their order
     "moved_to": "INTEGER",
     "place": "INTEGER AS (coalesce(moved_to, id))",
 }
-_COLUMNS = _TUTORIAL_COLUMNS | _ADDED_COLUMNS.keys()
-
-
-class DatabaseUnusable(Exception):
-    """The file is gone, or is not a todo list of ours; the message says what to do."""
+# Version 3 counted the active todos in a table, by triggers.
+_VERSION_3_COUNTER = {"id", "active", "replaced"}
+_VERSION_3_TRIGGERS = ["inserting", "renumbering", "inserted", "updated", "deleted"]
 
 
 def prepare(path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
     """Make the file a database that we can use, or raise DatabaseUnusable with the reason.
 
-    What `connect` opens for that is closed again: a server may fork when the application is made
-    (gunicorn --preload, uWSGI), and a connection must not pass into another process.
+    The connection that `connect` opens is closed again: a server may fork once the application is
+    made (gunicorn --preload, uWSGI), and a connection must not pass into another process.
     """
     if sqlite3.sqlite_version_info < (3, 31):  # the first one with computed columns
         raise DatabaseUnusable(
             f"This Python has SQLite {sqlite3.sqlite_version}. Take one that has 3.31 or later."
         )
-    _check_place(path)
+    _check_path(path)
     try:
         with closing(connect()) as connection:
             _upgrade(connection, path)
             _use_wal(connection)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DatabaseUnusable(
-            f"The database {path} cannot be used: {error}. Put that right, or choose another file."
+            f"The database {path} cannot be used: {error}. Correct that, or choose another file."
         ) from error
 
 
-def _check_place(path: Path) -> None:
+def _check_path(path: Path) -> None:
     """Raise DatabaseUnusable, with the cause by name, for a path where no database can be."""
     if not os.path.isdir(path.parent):
         raise DatabaseUnusable(
@@ -59,60 +57,86 @@ def _check_place(path: Path) -> None:
         )
     if os.path.isdir(path):
         raise DatabaseUnusable(f"{path} is a folder. Choose a file.")
-    for place in (path.parent, path):
-        if os.path.exists(place) and not os.access(place, os.W_OK):
-            raise DatabaseUnusable(f"{place} is not writable. Allow it, or choose another file.")
+    for needed in (path.parent, path):
+        if os.path.exists(needed) and not os.access(needed, os.W_OK):
+            raise DatabaseUnusable(f"{needed} is not writable. Allow it, or choose another file.")
     # SQLite would take a file of one byte for an empty one, and write over it.
     if os.path.exists(path) and os.path.getsize(path) == 1:
         raise DatabaseUnusable(f"{path} is not a database. Choose another file.")
+
+
+class _Schema(NamedTuple):
+    """The version of a schema, the columns of its table `todos`, and the names of its indexes."""
+
+    version: int
+    columns: set[str]
+    indexes: set[str]
 
 
 def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
     """Make the schema what init_db.sql says, in one transaction, and keep every row.
 
     Several processes may start at once: all but the first find the work done. Raises
-    DatabaseUnusable, and changes nothing, if the schema is newer or not known.
+    DatabaseUnusable, and changes nothing, if the schema is newer or not ours.
     """
-    text = read_resource("init_db.sql").decode()
-    if _is_current(connection, text):
+    script = _read_script()
+    with closing(sqlite3.connect(":memory:")) as empty:
+        empty.executescript(script)
+        wanted = _read_schema(empty)
+    if _is_current(_read_schema(connection), wanted):
         return
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        version, columns = _read_schema(connection)
-        if version > SCHEMA_VERSION:
+        found = _read_schema(connection)
+        if found.version > wanted.version:
             raise DatabaseUnusable(
-                f"{path} was made by a newer version of todo_wsgi (schema {version}, this one "
-                f"knows {SCHEMA_VERSION}). Update todo_wsgi, or choose another file."
+                f"{path} was made by a newer version of todo_wsgi (its schema is {found.version}, "
+                f"this one knows {wanted.version}). Update todo_wsgi, or choose another file."
             )
-        script = [statement for statement in _split_script(text) if "DROP TABLE" not in statement]
-        if columns == _TUTORIAL_COLUMNS or columns >= _VERSION_1_COLUMNS:
+        if found.columns == _TUTORIAL_COLUMNS or found.columns >= _VERSION_1_COLUMNS:
             for name, definition in _ADDED_COLUMNS.items():
-                if name not in columns:
+                if name not in found.columns:
                     connection.execute(f"ALTER TABLE todos ADD COLUMN {name} {definition}")
-            script = [statement for statement in script if "CREATE TABLE todos" not in statement]
-        elif columns:
+        elif found.columns:
             raise DatabaseUnusable(
-                f"{path} has a table todos with other columns ({', '.join(sorted(columns))}), "
-                "so another program made it. Choose another file."
+                f"{path} has a table todos with other columns "
+                f"({', '.join(sorted(found.columns))}), so another program made it. "
+                "Choose another file."
             )
-        for statement in script:
+        for name in _VERSION_3_TRIGGERS:
+            connection.execute(f"DROP TRIGGER IF EXISTS todo_{name}")
+        if _read_columns(connection, "todo_count") == _VERSION_3_COUNTER:
+            connection.execute("DROP TABLE todo_count")
+        for statement in _split_script(script):
             connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def _is_current(connection: sqlite3.Connection, text: str) -> bool:
-    """Whether all that the script makes is there; who rebuilds a table may lose its triggers."""
-    version, columns = _read_schema(connection)
-    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    wanted = re.findall(r"^CREATE \w+ IF NOT EXISTS (\w+)", text, re.MULTILINE)
-    return version == SCHEMA_VERSION and columns >= _COLUMNS and names.issuperset(wanted)
+def _read_script() -> str:
+    """Return the server's part of init_db.sql: it creates what is missing."""
+    text = read_resource("init_db.sql").decode()
+    _, script, _ = text.split("-- The server's part: ")
+    return f"-- {script}"
 
 
-def _read_schema(connection: sqlite3.Connection) -> tuple[int, set[str]]:
-    """Return the schema's version, and the names of the columns of the table, if there is one."""
+def _read_schema(connection: sqlite3.Connection) -> _Schema:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    indexes = connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")
+    return _Schema(version, _read_columns(connection, "todos"), {name for (name,) in indexes})
+
+
+def _read_columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    """Return the names of the table's columns, or none if there is no such table."""
     # table_xinfo, because table_info leaves out computed columns.
-    return version, {name for _, name, *_ in connection.execute("PRAGMA table_xinfo(todos)")}
+    return {name for _, name, *_ in connection.execute(f"PRAGMA table_xinfo({table})")}
+
+
+def _is_current(found: _Schema, wanted: _Schema) -> bool:
+    """Whether nothing is missing; whoever rebuilds the table by hand may lose its indexes."""
+    return (
+        found.version == wanted.version
+        and found.columns >= wanted.columns
+        and found.indexes >= wanted.indexes
+    )
 
 
 def _split_script(script: str) -> Iterator[str]:
@@ -128,8 +152,8 @@ def _split_script(script: str) -> Iterator[str]:
 def _use_wal(connection: sqlite3.Connection) -> None:
     """Let readers and a writer work without waiting for each other (https://sqlite.org/wal.html).
 
-    The file stays in this mode. Where others use it at this moment its mode cannot change; the one
-    it has is as safe, and the next start tries again.
+    The file stays in this mode. While another program uses the file, the mode cannot change; the
+    old one is as safe, and the next start tries again.
     """
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from wsgiref.types import WSGIApplication
 
 from todo_wsgi import create_app
-from todo_wsgi.storage.schema import DatabaseUnusable
+from todo_wsgi.storage.errors import DatabaseUnusable
 from todo_wsgi.xray import XRay
 from todo_wsgi.xray.background import serving
 from todo_wsgi.xray.blocks import Story

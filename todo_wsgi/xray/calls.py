@@ -5,6 +5,7 @@ return in this thread. Python keeps quiet about what happens within it. Whatever
 would land in the application, so it is caught.
 """
 
+import concurrent.futures
 import dis
 import functools
 import inspect
@@ -31,6 +32,8 @@ MAX_VARIABLES = 20  # of the frame that an exception left
 
 # Comprehensions have frames of their own in Python 3.11, and none from 3.12 on. The same for all:
 _PART_OF_CALLER = {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
+# How threads hand over results is no step of a request, and these are not only its own.
+_FUTURES = inspect.getfile(concurrent.futures.Future)
 _YIELDS = {"YIELD_VALUE", "RESUME"}  # from Python 3.13 on, it is the instruction after the yield
 _RETURNS = {"RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", *_YIELDS}
 _FLOW = (StopIteration, GeneratorExit)  # exceptions that are no error, but the end of a generator
@@ -45,7 +48,7 @@ class _Kind(Enum):
 @functools.cache
 def _kind_of(code: CodeType) -> _Kind:
     file, name = code.co_filename, code.co_name
-    if name in _PART_OF_CALLER or is_xray(file):
+    if name in _PART_OF_CALLER or is_xray(file) or file == _FUTURES:
         return _Kind.INNER
     if is_application(file):
         return _Kind.OURS

@@ -13,10 +13,11 @@ import pytest
 from conftest import fill, in_process, run_sql, shown
 from werkzeug.test import Client, TestResponse
 
-from todo_wsgi import Application, handlers
+from todo_wsgi import Application
+from todo_wsgi.presentation import todotxt
 from todo_wsgi.presentation.todotxt import format_todo, parse_todos
-from todo_wsgi.storage import models
-from todo_wsgi.storage.models import DatedTodo
+from todo_wsgi.storage import transfer
+from todo_wsgi.storage.transfer import DatedTodo
 
 Stored = Callable[[], list[str]]
 
@@ -109,7 +110,7 @@ def test_rows_put_in_by_hand_are_a_line_each(client: Client, database: Path) -> 
 def test_a_long_list_is_exported_whole(
     client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "_KEPT_IN_MEMORY", 1000)  # so it needs a file
+    monkeypatch.setattr(todotxt, "_MAX_IN_MEMORY", 1000)  # so it needs a file
     fill(database, 3000, "'a long line ' || i || '.'")
     lines = client.get("/todos.txt").text.splitlines()
     assert len(lines) == 3000
@@ -200,10 +201,10 @@ def test_one_long_export_at_a_time(
     def iterate(connection: sqlite3.Connection) -> Iterator[DatedTodo]:
         with ThreadPoolExecutor() as executor:  # somebody else asks meanwhile
             answers.append(executor.submit(in_process(app).get, "/todos.txt").result())
-        return iter([])
+        yield from ()
 
     answers: list[TestResponse] = []
-    monkeypatch.setattr(models, "iterate_todos", iterate)
+    monkeypatch.setattr(transfer, "iterate_todos", iterate)
     assert client.get("/todos.txt").status_code == 200
     assert answers[0].status_code == 503
     assert "Somebody else is exporting the list." in answers[0].text
@@ -213,7 +214,7 @@ def test_an_export_for_which_the_disk_has_no_room_is_a_503(
     client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.post("/", data={"text": "milk"})
-    monkeypatch.setattr(handlers, "_KEPT_IN_MEMORY", 1)
+    monkeypatch.setattr(todotxt, "_MAX_IN_MEMORY", 1)
     monkeypatch.setattr("tempfile.tempdir", str(database.parent / "missing"))
     answer = client.get("/todos.txt")
     assert answer.status_code == 503

@@ -21,6 +21,7 @@ from browsers import NARROW, WIDE, assert_is_accessible, new_page
 from conftest import assert_keeps_the_promises_of_all
 from playwright.sync_api import Browser, expect
 from servers import (
+    BIN,
     POSIX_ONLY,
     Server,
     get,
@@ -33,7 +34,6 @@ from servers import (
     status_of,
     wait_until,
 )
-from test_wsgi_servers import BIN
 from werkzeug.test import Client, TestResponse
 from xrays import Watched, watching
 

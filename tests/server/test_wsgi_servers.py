@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import read_texts
 from servers import (
+    BIN,
     POSIX_ONLY,
-    Server,
+    assert_works,
     exchange,
     get,
     nginx_before,
@@ -22,10 +23,7 @@ from servers import (
     status_of,
 )
 
-from todo_wsgi.presentation.static import STYLE
 from todo_wsgi.server.serving import SETTINGS
-
-BIN = Path(sys.executable).parent  # where pip puts the programs of what it installs
 
 WSGIREF = """
 from wsgiref.simple_server import make_server
@@ -97,20 +95,6 @@ def test_the_application_runs_under(
     assert read_texts(database) == ["milk & 🍞"]
 
 
-def assert_works(server: Server) -> None:
-    assert status_of(server.send(get())) == 200
-    answer = server.send(post("text=milk %26 🍞".encode(), "Sec-Fetch-Site: same-origin"))
-    assert status_of(answer) == 303
-    assert b"\r\nLocation: /?added=1\r\n" in answer
-    page = server.send(get())
-    assert status_of(page) == 200
-    assert ">milk &amp; 🍞</span>" in page.decode()
-    assert " milk & 🍞\n" in server.send(get("/todos.txt")).decode()
-    assert status_of(server.send(post(b"text="))) == 422
-    assert status_of(server.send(get(STYLE.path))) == 200
-    assert status_of(server.send(get("/healthz"))) == 200
-
-
 def test_the_readmes_line_for_production(tmp_path: Path) -> None:
     line = read_readme(r"waitress-serve --listen.*?todo_wsgi:app").replace("\\\n", " ")
     words = line.replace("127.0.0.1:8080", "127.0.0.1:0").split()
@@ -171,7 +155,7 @@ class Echo:
         pass
 listener = socket.create_server(("127.0.0.1", 0))
 started = lambda: print("127.0.0.1:%d" % listener.getsockname()[1], flush=True)
-server.serve(Echo(), listener, trusted_proxy=sys.argv[1], started=started)
+server.serve(Echo(), listener, sys.argv[1], started)
 """
 
 

@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from conftest import fill, in_process, read_texts
 from servers import (
+    BIN,
     POSIX_ONLY,
     ROOT,
     Server,
+    assert_works,
     get,
     post,
     receive_all,
@@ -30,7 +33,8 @@ from servers import (
 )
 
 import serve
-from todo_wsgi import create_app
+from todo_wsgi import __version__, create_app
+from todo_wsgi.server import command_line
 from todo_wsgi.server import serving as waitress_server
 from todo_wsgi.server.serving import SETTINGS
 from todo_wsgi.storage.models import PAGE_SIZE
@@ -116,7 +120,7 @@ def test_two_signals_at_once_are_as_good_as_one(tmp_path: Path) -> None:
         closing(create_app(tmp_path / "todos.db")) as app,
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
-        waitress_server.serve(app, listener, trusted_proxy=None, started=signal_twice)
+        waitress_server.serve(app, listener, started=signal_twice)
         assert listener.fileno() == -1  # it is closed
 
 
@@ -274,21 +278,60 @@ def is_whole(answer: bytes) -> bool:
 
 
 def test_settings_come_from_the_environment_and_flags_win(tmp_path: Path) -> None:
-    environ = {"HOST": "127.0.0.1", "PORT": "0", "TODO_DB": "environ.db"}
+    environ = {"TODO_HOST": "127.0.0.1", "PORT": "0", "TODO_DB": "environ.db"}
     with running(serve_command(), tmp_path, environ):
         assert (tmp_path / "environ.db").exists()
-    environ = {"HOST": "no such host", "PORT": "no port", "TODO_DB": "unused.db"}
+    environ = {"TODO_HOST": "no such host", "PORT": "no port", "TODO_DB": "unused.db"}
     flags = ("--host", "127.0.0.1", "--port", "0", "--db", "flag.db")
     with running(serve_command(*flags), tmp_path, environ):
         assert sorted(os.listdir(tmp_path)) == ["environ.db", "flag.db"]
 
 
 def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HOST", "PORT", "TRUSTED_PROXY"):
+    for name in ("TODO_HOST", "PORT", "TRUSTED_PROXY"):
         monkeypatch.setenv(name, "")
-    settings = serve.parse_settings([])
+    settings = command_line.read_settings([], "serve.py")
     assert (settings.host, settings.port) == ("127.0.0.1", 8080)
     assert (settings.db, settings.trusted_proxy) == (None, None)
+
+
+def test_the_variable_host_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "x86_64-conda-linux-gnu")  # conda's compilers set it, and tcsh, too
+    assert command_line.read_settings([], "serve.py").host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("command", [["serve.py"], ["-m", "todo_wsgi"], [BIN / "todo-wsgi"]])
+def test_the_version(tmp_path: Path, command: list[str | Path]) -> None:
+    if command == ["serve.py"]:
+        command = [ROOT / "serve.py"]
+    python = [] if BIN / "todo-wsgi" in command else [sys.executable]
+    done = subprocess.run(
+        [*python, *command, "--version"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, f"todo_wsgi {__version__}\n")
+    assert version("todo_wsgi") == __version__
+
+
+@pytest.mark.parametrize(
+    "command", [[sys.executable, "-W", "error", "-m", "todo_wsgi"], [str(BIN / "todo-wsgi")]]
+)
+@pytest.mark.parametrize("flags", [[], ["--processes", "2"]])
+def test_the_installed_package_serves_as_serve_py_does(
+    tmp_path: Path, command: list[str], flags: list[str]
+) -> None:
+    with running([*command, "--port", "0", *flags], tmp_path) as server:
+        assert_works(server)
+        assert server.stop() == 0
+    assert server.output.count("\n") == 1
+    assert read_texts(tmp_path / "todos.db") == ["milk & 🍞"]
+
+
+def test_the_command_speaks_under_its_own_name(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [BIN / "todo-wsgi", "--db", tmp_path, "--port", "0"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"todo-wsgi: {tmp_path} is a folder. Choose a file.\n"
 
 
 @pytest.mark.parametrize(
@@ -301,9 +344,9 @@ def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_address_is_one_that_a_person_can_click(host: str, address: str) -> None:
-    with serve.listen(host, 0) as listener:
+    with command_line.listen(host, 0) as listener:
         port = listener.getsockname()[1]
-        assert serve.address_of(listener) == address.format(port)
+        assert command_line.address_of(listener) == address.format(port)
 
 
 # What goes wrong at the start: one line on stderr that says what to do, and exit status 2
@@ -407,8 +450,6 @@ def test_a_database_that_is_a_folder(capsys: pytest.CaptureFixture[str]) -> None
 def test_waitress_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "todo_wsgi.server.serving", raising=False)
-    monkeypatch.delattr("todo_wsgi.server.serving", raising=False)
     monkeypatch.setitem(sys.modules, "waitress", None)
     line = fails(capsys)
     assert f"waitress is not installed. Run: {sys.executable} -m pip install waitress" in line

@@ -21,7 +21,7 @@ from todo_wsgi import Application, create_app
 from todo_wsgi.storage import database as database_module
 from todo_wsgi.storage import schema
 from todo_wsgi.storage.database import Database
-from todo_wsgi.storage.schema import DatabaseUnusable
+from todo_wsgi.storage.errors import DatabaseUnusable
 
 # The script that the project's ancestor, a tutorial, made its database with.
 TUTORIAL_SCRIPT = """
@@ -45,6 +45,25 @@ VERSION_1_SCRIPT = """
     PRAGMA user_version = 1;
     INSERT INTO todos (text, deleted_at) VALUES ('active', NULL), ('deleted', CURRENT_TIMESTAMP);
 """
+# What version 3 made besides, to count the active todos.
+VERSION_3_SCRIPT = f"""
+    {VERSION_1_SCRIPT}
+    ALTER TABLE todos ADD COLUMN moved_to INTEGER;
+    ALTER TABLE todos ADD COLUMN place INTEGER AS (coalesce(moved_to, id));
+    CREATE TABLE todo_count (id INTEGER PRIMARY KEY, active INTEGER NOT NULL, replaced INTEGER);
+    INSERT INTO todo_count VALUES (1, 1, NULL);
+    CREATE TRIGGER todo_inserting BEFORE INSERT ON todos BEGIN
+        UPDATE todo_count SET replaced = NULL WHERE id = 1; END;
+    CREATE TRIGGER todo_renumbering BEFORE UPDATE OF id ON todos BEGIN
+        UPDATE todo_count SET replaced = NULL WHERE id = 1; END;
+    CREATE TRIGGER todo_inserted AFTER INSERT ON todos BEGIN
+        UPDATE todo_count SET active = active + 1 WHERE id = 1; END;
+    CREATE TRIGGER todo_updated AFTER UPDATE OF id, completed_at, deleted_at ON todos BEGIN
+        UPDATE todo_count SET active = active WHERE id = 1; END;
+    CREATE TRIGGER todo_deleted AFTER DELETE ON todos BEGIN
+        UPDATE todo_count SET active = active - 1 WHERE id = 1; END;
+    PRAGMA user_version = 3;
+"""
 COLUMNS = ["id", "text", "created_at", "completed_at", "deleted_at", "moved_to", "place"]
 
 
@@ -63,7 +82,7 @@ def read_schema(database: Path) -> tuple[object, list[str]]:
 
 def test_a_missing_file_is_made(database: Path) -> None:
     create_app(database).close()
-    assert read_schema(database) == (3, COLUMNS)
+    assert read_schema(database) == (4, COLUMNS)
 
 
 def test_no_connection_is_open_before_the_first_request(app: Application, database: Path) -> None:
@@ -75,7 +94,7 @@ def test_no_connection_is_open_before_the_first_request(app: Application, databa
 def test_an_empty_file_is_filled(database: Path) -> None:
     database.touch()
     create_app(database).close()
-    assert read_schema(database) == (3, COLUMNS)
+    assert read_schema(database) == (4, COLUMNS)
 
 
 @POSIX_ONLY
@@ -89,7 +108,7 @@ def test_other_tables_in_the_file_are_left_alone(database: Path) -> None:
     run_sql(database, "CREATE TABLE notes (text); INSERT INTO notes VALUES ('kept');")
     create_app(database).close()
     assert read_row(database, "SELECT text FROM notes") == ("kept",)
-    assert read_schema(database) == (3, COLUMNS)
+    assert read_schema(database) == (4, COLUMNS)
 
 
 def test_todos_survive_restarts(database: Path) -> None:
@@ -107,7 +126,7 @@ def test_a_database_of_the_tutorial_is_upgraded_in_place(database: Path) -> None
     assert in_process(app).post("/", data={"text": "new"}).status_code == 303
     app.close()
     version, columns = read_schema(database)
-    assert version == 3
+    assert version == 4
     assert sorted(columns) == sorted(COLUMNS)
     assert read_texts(database) == ["from the tutorial", "new"]
     assert read_row(database, "SELECT created_at FROM todos") == ("2020-01-01 00:00:00",)
@@ -123,10 +142,20 @@ def test_a_database_of_version_1_is_upgraded_in_place(database: Path) -> None:
     client.post("/todos/1/up", data={"past": "3"})
     assert shown(client) == ["active", "new"]
     app.close()
-    assert read_schema(database) == (3, COLUMNS)
+    assert read_schema(database) == (4, COLUMNS)
 
 
-@pytest.mark.parametrize("script", ["", TUTORIAL_SCRIPT, VERSION_1_SCRIPT])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "",
+        TUTORIAL_SCRIPT,
+        VERSION_1_SCRIPT,
+        VERSION_3_SCRIPT,
+        f"{VERSION_3_SCRIPT} PRAGMA user_version = 0",  # as .dump leaves it
+        f"{VERSION_3_SCRIPT} DROP TABLE todo_count",
+    ],
+)
 def test_an_upgraded_database_is_like_a_new_one(tmp_path: Path, script: str) -> None:
     schemas = []
     for path in (tmp_path / "new.db", tmp_path / "upgraded.db"):
@@ -134,15 +163,33 @@ def test_an_upgraded_database_is_like_a_new_one(tmp_path: Path, script: str) -> 
             run_sql(path, script)
         create_app(path).close()
         with closing(sqlite3.connect(path)) as connection:
-            indexes = "SELECT sql FROM sqlite_schema WHERE type = 'index' ORDER BY name"
+            others = "SELECT name, sql FROM sqlite_schema WHERE name <> 'todos' ORDER BY name"
             columns = [column[1:6] for column in connection.execute("PRAGMA table_xinfo(todos)")]
-            schemas.append((sorted(columns), connection.execute(indexes).fetchall()))
+            schemas.append((sorted(columns), connection.execute(others).fetchall()))
     assert schemas[0] == schemas[1]
-    assert len(schemas[0][1]) == 5
+    assert len(schemas[0][1]) == 6  # five indexes, and sqlite_sequence
+
+
+def test_an_upgrade_from_version_3_keeps_every_row(database: Path) -> None:
+    run_sql(database, VERSION_3_SCRIPT)
+    with closing(sqlite3.connect(database)) as connection:
+        before = connection.execute("SELECT * FROM todos").fetchall()
+    app = create_app(database)
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT * FROM todos").fetchall() == before
+    assert in_process(app).post("/", data={"text": "new"}).status_code == 303
+    assert shown(in_process(app)) == ["new", "active"]
+    app.close()
+
+
+def test_a_table_of_somebody_else_is_left_alone_by_an_upgrade(database: Path) -> None:
+    run_sql(database, f"{TUTORIAL_SCRIPT} CREATE TABLE todo_count (id, theirs)")
+    create_app(database).close()
+    assert read_row(database, "SELECT count(*) FROM todo_count") == (0,)
 
 
 def test_the_tutorials_script_over_our_database_is_upgraded_too(database: Path) -> None:
-    create_app(database).close()  # leaves user_version at 3
+    create_app(database).close()  # leaves user_version at 4
     run_sql(database, TUTORIAL_SCRIPT)
     create_app(database).close()
     assert sorted(read_schema(database)[1]) == sorted(COLUMNS)
@@ -153,33 +200,21 @@ def test_a_dump_read_back_is_opened(database: Path) -> None:
     create_app(database).close()
     run_sql(database, "PRAGMA user_version = 0")  # .dump leaves the version out
     create_app(database).close()
-    assert read_schema(database) == (3, COLUMNS)
+    assert read_schema(database) == (4, COLUMNS)
 
 
-def test_who_rebuilds_the_table_by_hand_gets_its_indexes_and_triggers_back(database: Path) -> None:
+def test_who_rebuilds_the_table_by_hand_gets_its_indexes_back(database: Path) -> None:
     create_app(database).close()
-    run_sql(
-        database,
-        """
-        DROP INDEX todos_all;
-        DROP TRIGGER todo_inserted;
-        INSERT INTO todos (text) VALUES ('milk');
-        """,
-    )
-    app = create_app(database)
-    assert "1 item left" in in_process(app).get("/").text
-    app.close()
-    names = "SELECT count(*) FROM sqlite_master WHERE name IN ('todos_all', 'todo_inserted')"
-    assert read_row(database, names) == (2,)
+    run_sql(database, "DROP INDEX todos_all")
+    create_app(database).close()
+    names = "SELECT count(*) FROM sqlite_master WHERE name = 'todos_all'"
+    assert read_row(database, names) == (1,)
 
 
-def test_a_script_that_fails_halfway_changes_nothing(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_sql(database, "CREATE TABLE notes (text)")
+def test_an_upgrade_that_fails_halfway_changes_nothing(database: Path) -> None:
+    run_sql(database, f"{TUTORIAL_SCRIPT} CREATE TABLE todos_active (text)")
     before = database.read_bytes()
-    monkeypatch.setattr(schema, "read_resource", lambda _: b"CREATE TABLE todos (id);\nSELEKT;\n")
-    with pytest.raises(DatabaseUnusable, match="syntax error"):
+    with pytest.raises(DatabaseUnusable, match="already a table named todos_active"):
         create_app(database)
     assert database.read_bytes() == before
 
@@ -187,9 +222,8 @@ def test_a_script_that_fails_halfway_changes_nothing(
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("PRAGMA user_version = 4", "made by a newer version of todo_wsgi.* Update todo_wsgi"),
+        ("PRAGMA user_version = 5", "made by a newer version of todo_wsgi.* Update todo_wsgi"),
         ("CREATE TABLE todos (id, title)", r"other columns \(id, title\), so another program"),
-        (f"{TUTORIAL_SCRIPT} CREATE TABLE todo_count (id INTEGER PRIMARY KEY)", "no column named"),
         ("CREATE VIEW todos AS SELECT 1 AS id, 2 AS text, 3 AS created_at", "cannot be used"),
     ],
 )
@@ -276,9 +310,28 @@ def test_all_connections_are_closed_at_the_end(database: Path) -> None:
     assert read_texts(database) == ["milk"]
 
 
-def test_a_forgotten_application_closes_them_too(database: Path) -> None:
-    assert Client(create_app(database)).get("/").status_code == 200
+def test_they_are_closed_at_the_latest_when_the_interpreter_ends(database: Path) -> None:
+    code = "import sys, todo_wsgi; todo_wsgi.create_app(sys.argv[1]).database.connection()"
+    subprocess.run([sys.executable, "-W", "error", "-c", code, database], check=True)
     assert os.listdir(database.parent) == [database.name]
+
+
+@POSIX_ONLY
+def test_only_its_owner_can_read_a_new_database(database: Path) -> None:
+    app = create_app(database)
+    in_process(app).post("/", data={"text": "milk"})
+    files = sorted(database.parent.iterdir())
+    assert [file.name for file in files] == ["todos.db", "todos.db-shm", "todos.db-wal"]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    app.close()
+
+
+@POSIX_ONLY
+def test_the_mode_of_a_database_that_is_there_is_left_alone(database: Path) -> None:
+    database.touch()
+    database.chmod(0o640)
+    create_app(database).close()
+    assert database.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_folder_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,10 +425,10 @@ def test_the_script_starts_afresh_by_hand(
         subprocess.run(
             [need("sqlite3"), "-bail", *like_newer_versions, database], stdin=script, check=True
         )
-    assert read_schema(database) == (3, COLUMNS)
-    assert stored() == []
+    assert read_schema(database) == (4, COLUMNS)
+    assert stored() == ["laundry", "walk the dog"]
     assert client.post("/", data={"text": "bread"}).status_code == 303
-    assert stored() == ["bread"]
+    assert stored() == ["laundry", "walk the dog", "bread"]
 
 
 def test_a_row_of_the_command_line_is_on_the_next_page(client: Client, database: Path) -> None:

@@ -23,7 +23,7 @@ from wsgiref.util import FileWrapper
 from wsgiref.validate import validator
 
 import pytest
-from conftest import fill, read_texts
+from conftest import fill, read_texts, run_sql
 from servers import ROOT
 from werkzeug.test import Client
 from xrays import Watched, answering, client_environ, watching
@@ -144,7 +144,9 @@ def test_an_exception_of_the_application_arrives_unchanged() -> None:
         assert "an exception" in [m.text for m in client.story().picture.messages]
 
 
-def test_sql_is_shown_with_parameters_rows_and_plan(todos: Watched) -> None:
+def test_sql_is_shown_with_parameters_rows_and_plan(todos: Watched, database: Path) -> None:
+    touch = "UPDATE todos SET moved_to = NULL WHERE id = new.id;"
+    run_sql(database, f"CREATE TRIGGER touch AFTER INSERT ON todos BEGIN {touch} {touch} END")
     todos.post("/", data={"text": "milk"})
     told = todos.told(part=6)
     assert "Parameters ('milk',)" in told

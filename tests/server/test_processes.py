@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,8 @@ from servers import (
     wait_until,
 )
 
-import serve
 from todo_wsgi import create_app
+from todo_wsgi.server.processes import work
 
 pytestmark = POSIX_ONLY
 
@@ -140,7 +141,7 @@ def test_one_that_cannot_be_replaced_is_tried_again(two: Server) -> None:
     soft, hard = resource.prlimit(two.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(two.process.pid, resource.RLIMIT_NOFILE, (used, hard))
     os.kill(min(workers(two)), signal.SIGKILL)
-    while "Another one cannot be started: [Errno 24]" not in two.output:
+    while "It cannot be replaced: [Errno 24]" not in two.output:
         assert status_of(send(two, get())) == 200
     resource.prlimit(two.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
     wait_until(lambda: len(workers(two)) == 2)
@@ -175,7 +176,7 @@ def test_a_new_process_does_not_make_a_file_that_is_gone(
 ) -> None:
     reader, _ = multiprocessing.Pipe(duplex=False)
     with pytest.raises(SystemExit, match="unable to open database file"):
-        serve.work(listener, reader, database, None)
+        work(listener, reader, partial(create_app, database, mode="rw"), None)
     assert not database.exists()
 
 
@@ -184,4 +185,4 @@ def test_a_new_process_says_why_it_cannot_start(database: Path, listener: socket
     run_sql(database, "PRAGMA user_version = 99")
     reader, _ = multiprocessing.Pipe(duplex=False)
     with pytest.raises(SystemExit, match="made by a newer version of todo_wsgi"):
-        serve.work(listener, reader, database, None)
+        work(listener, reader, partial(create_app, database, mode="rw"), None)

@@ -1,0 +1,220 @@
+"""The cache: a GET that starts after a commit shows it, whoever made it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import InProcessClient, run_sql
+from servers import POSIX_ONLY, need
+from werkzeug.test import Client
+
+from todo_wsgi import Application, create_app
+from todo_wsgi.http.response import Response
+from todo_wsgi.presentation import pages
+from todo_wsgi.presentation.listing import Listing
+from todo_wsgi.storage import cache, models, schema
+from todo_wsgi.storage.cache import Cache
+
+
+@contextmanager
+def sqlite_program(database: Path) -> Iterator[Callable[[str], str]]:
+    """The `sqlite3` program at work: call it with SQL for the line that it prints."""
+    process = subprocess.Popen(
+        [need("sqlite3"), database], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin
+    assert process.stdout
+    with process, process.stdin as to, process.stdout as answers:
+
+        def run(sql: str) -> str:
+            print(sql, file=to, flush=True)
+            return answers.readline().strip()
+
+        yield run
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_page_is_never_older_than_the_commit_of_another_program(
+    database: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(schema, "_use_wal", lambda _: None)
+    run_sql(database, f"PRAGMA journal_mode = {mode}")
+    if mode == "delete":  # then this file, which somebody left there, means nothing
+        database.with_name("todos.db-shm").write_bytes(bytes(100))
+    app = create_app(database)
+    browser = Client(app)
+    with sqlite_program(database) as run:
+        run("PRAGMA synchronous = OFF; INSERT INTO todos (text) VALUES ('a'); SELECT 1;")
+        for number in range(2000):
+            committed = f"number {number}."
+            assert run(f"UPDATE todos SET text = '{committed}'; SELECT 1;") == "1"
+            for _ in range(2):  # the first is a miss, the second a hit
+                assert committed in browser.get("/").text
+    app.close()
+
+
+def test_a_page_is_never_older_than_a_commit_while_all_read_and_write_at_once(
+    app: Application, database: Path
+) -> None:
+    run_sql(database, "INSERT INTO todos (text) VALUES ('0'), ('0')")
+    committed = 0
+    is_over = threading.Event()
+
+    def write() -> None:
+        nonlocal committed
+        with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = OFF")
+            for number in range(1, 1500):
+                connection.execute("UPDATE todos SET text = ?", (str(number),))
+                committed = number
+
+    def read() -> int:
+        browser = Client(app)
+        requests = 0
+        while not is_over.is_set():
+            oldest = committed
+            first, second = re.findall(r'dir="auto">(\d+)<', browser.get("/").text)
+            assert first == second  # of one commit
+            assert int(first) >= oldest
+            requests += 1
+        return requests
+
+    with ThreadPoolExecutor() as executor:
+        readers = [executor.submit(read) for _ in range(3)]
+        try:
+            write()
+        finally:
+            is_over.set()
+        assert sum(reader.result() for reader in readers) > 20
+
+
+def test_a_page_is_rendered_once_for_each_version(
+    client: InProcessClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.asks_twice = False
+    made: list[Listing] = []
+    make = pages.list_page
+
+    def note_and_make(listing: Listing, *args: Any, **options: Any) -> Response:
+        made.append(listing)
+        return make(listing, *args, **options)
+
+    monkeypatch.setattr(pages, "list_page", note_and_make)
+    for _ in range(3):
+        client.get("/")
+        client.head("/")
+        client.get("/?show=active&from=")
+    assert [listing.show for listing in made] == ["all", "active"]
+    client.post("/", data={"text": "milk"})
+    client.get("/")
+    client.get("/")
+    assert len(made) == 3
+    client.get("/?added=1")  # this one tells what has just happened, to one visitor
+    client.get("/?added=1")
+    assert len(made) == 5
+
+
+def test_a_commit_while_a_page_is_rendered_is_on_the_next_one(
+    client: InProcessClient, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.asks_twice = False
+    list_todos = models.list_todos
+
+    def commit_then_list(*args: Any) -> list[models.Todo]:
+        todos = list_todos(*args)
+        monkeypatch.undo()
+        run_sql(database, "INSERT INTO todos (text) VALUES ('milk')")
+        return todos
+
+    monkeypatch.setattr(models, "list_todos", commit_then_list)
+    assert "0 items left" in client.get("/").text  # all of it is of the moment before
+    page = client.get("/").text
+    assert "1 item left" in page
+    assert "milk" in page
+
+
+def test_no_more_than_a_few_pages_are_cached() -> None:
+    made: list[int] = []
+    pages = Cache()
+
+    def get(number: int) -> int:
+        def make() -> int:
+            made.append(number)
+            return number
+
+        return pages.get("version", number, make)
+
+    for number in range(cache.MAX_PAGES):
+        assert get(number) == get(number) == number
+    assert made == list(range(cache.MAX_PAGES))
+    get(-1)  # one too many: all others are dropped
+    get(-1)
+    get(0)
+    assert made[cache.MAX_PAGES :] == [-1, 0]
+
+
+def test_threads_that_want_the_same_page_wait_for_the_one_that_renders_it() -> None:
+    pages = Cache()
+    all_want_it = threading.Barrier(4)
+    made = []
+
+    def make() -> str:
+        made.append(threading.current_thread())
+        time.sleep(0.05)  # the others come meanwhile
+        return "page"
+
+    def get(_: int) -> str:
+        all_want_it.wait()
+        return pages.get("version", "key", make)
+
+    with ThreadPoolExecutor(4) as executor:
+        assert list(executor.map(get, range(4))) == ["page"] * 4
+    assert len(made) == 1
+
+
+@POSIX_ONLY
+def test_the_wal_index_is_opened_once_and_stays_open(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    open_file = os.open
+
+    def note_and_open(path: object, *args: Any) -> int:
+        opened.append(path)
+        return open_file(path, *args)  # type: ignore[arg-type]
+
+    apps = [create_app(database) for _ in range(2)]
+    monkeypatch.setattr(os, "open", note_and_open)
+    for app in apps:
+        Client(app).get("/")
+        Client(app).get("/")
+    assert opened == [f"{database}-shm"]
+    for app in apps:
+        app.close()
+    Client(app).get("/")  # SQLite has made a new one
+    assert opened == [f"{database}-shm"] * 2
+    app.close()
+
+
+def test_closing_one_application_leaves_another_one_its_locks(database: Path) -> None:
+    one, other = create_app(database), create_app(database)
+    with ThreadPoolExecutor() as executor:
+        connection = executor.submit(one.database.connection).result()
+        connection.execute("BEGIN IMMEDIATE")
+        Client(other).get("/")
+        other.close()
+        insert = [need("sqlite3"), str(database), "INSERT INTO todos (text) VALUES ('milk')"]
+        assert "locked" in subprocess.run(insert, capture_output=True, text=True).stderr
+        connection.execute("ROLLBACK")
+    one.close()

@@ -1,0 +1,17 @@
+"""`python -m todo_wsgi` and the command `todo-wsgi`: run serve.py, wherever it is installed."""
+
+import runpy
+import sys
+
+from todo_wsgi.storage.resources import FOLDER
+
+
+def main() -> int:
+    """Run `main` of serve.py, and return its exit status."""
+    serve = runpy.run_path(str(FOLDER / "serve.py"))
+    status: int = serve["main"](program="todo-wsgi")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

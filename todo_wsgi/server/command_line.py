@@ -1,0 +1,154 @@
+"""The settings of the command line, and what they lead to before the first request.
+
+A flag wins over its environment variable, and that over the default. What prevents the start
+becomes one line that says what to do.
+"""
+
+import argparse
+import errno
+import ipaddress
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import NoReturn
+
+from todo_wsgi import __version__
+
+
+class CannotServe(Exception):
+    """The server cannot start; the message says what to do."""
+
+
+def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    """Return the settings that `arguments` (None: those of the command line) and variables give.
+
+    SystemExit, with one line on stderr and status 2, if something is wrong with them.
+    """
+    parser = _OneLineParser(prog=program, description="Serve the todo list with waitress.")
+    parser.set_defaults(program=program)
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("TODO_HOST") or "127.0.0.1",
+        help="address to listen on, 0.0.0.0 for all (TODO_HOST; default 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port_number,
+        default=os.environ.get("PORT") or "8080",
+        help="port to listen on, 0 for any free one (PORT; default 8080)",
+    )
+    parser.add_argument(
+        "--db",
+        metavar="FILE",
+        help="database file, created if missing (TODO_DB; default todos.db in the current folder)",
+    )
+    parser.add_argument(
+        "--trusted-proxy",
+        metavar="ADDRESS",
+        type=_ip_address,
+        default=os.environ.get("TRUSTED_PROXY") or None,
+        help="IP address of a proxy in front, to trust its X-Forwarded headers (TRUSTED_PROXY)",
+    )
+    parser.add_argument(
+        "--processes",
+        metavar="N",
+        type=_process_count,
+        default=os.environ.get("WEB_CONCURRENCY") or "1",
+        help="processes that answer, best one per core (WEB_CONCURRENCY; default 1)",
+    )
+    parser.add_argument(
+        "--xray",
+        metavar="PORT",
+        nargs="?",
+        type=_port_number,
+        const=8081,
+        help="show what happens to each request, on a second port of this machine (default 8081)",
+    )
+    parser.add_argument("--version", action="version", version=f"todo_wsgi {__version__}")
+    settings = parser.parse_args(arguments)
+    if settings.xray is not None and settings.processes > 1:
+        parser.error("--xray watches one process: leave out --processes and WEB_CONCURRENCY")
+    if find_spec("waitress") is None:
+        parser.error(f"waitress is not installed. Run: {sys.executable} -m pip install waitress")
+    return settings
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line; --help has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and the message."""
+        self.exit(2, one_line(self.prog, message) + "\n")
+
+
+def one_line(program: str, message: object) -> str:
+    """Return the message for stderr; a name in it may contain line breaks."""
+    return " ".join(f"{program}: {message}".splitlines())
+
+
+def _port_number(text: str) -> int:
+    """Return the port that `text` names; argparse reports the error."""
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a port: set --port, PORT or --xray to a number from 0 to 65535"
+        )
+    return int(text)
+
+
+def _ip_address(text: str) -> str:
+    """Return `text` if it is an IP address; argparse reports the error."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an IP address: set --trusted-proxy or TRUSTED_PROXY to one"
+        ) from None
+
+
+def _process_count(text: str) -> int:
+    """Return the number that `text` names; argparse reports the error."""
+    if not re.fullmatch("[1-9][0-9]?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a count: set --processes or WEB_CONCURRENCY to a number from 1 to 99"
+        )
+    return int(text)
+
+
+def configure_logging() -> None:
+    """Write the log to stderr."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # A client can cause waitress's warnings as often as it likes, and so fill the log.
+    logging.getLogger("waitress").setLevel(logging.ERROR)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there. Raises CannotServe if the system does not allow it."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family)
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            problem = "another program listens there. Stop it"
+        else:
+            problem = f"{getattr(error, 'strerror', None) or error}. Correct it"
+        raise CannotServe(
+            f"cannot listen on {host!r}, port {port}: {problem}, "
+            "or choose another address with --host (TODO_HOST), --port (PORT) or --xray."
+        ) from error
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the address for a browser on this machine."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def announce(message: str) -> None:
+    """Print the message at once, with escapes for what this terminal cannot print."""
+    encoding = sys.stdout.encoding
+    print(message.encode(encoding, "backslashreplace").decode(encoding), flush=True)
