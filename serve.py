@@ -1,15 +1,14 @@
 """Serve the todo list: `python serve.py --help` names the settings.
 
-Start reading here. The program reads its settings, makes the application, and hands it to the
-server, which calls it for each request. What happens then begins in `todo_wsgi/application.py`.
+Start reading here: settings, application, server. Then go on in `todo_wsgi/application.py`.
 """
 
-import argparse
-import socket
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
+from socket import socket
 
 from todo_wsgi import Application, create_app
 from todo_wsgi.server import command_line
@@ -32,20 +31,19 @@ def main(arguments: Sequence[str] | None = None, program: str = "serve.py") -> i
     return 0
 
 
-def serve(app: Application, listener: socket.socket, settings: argparse.Namespace) -> None:
+def serve(app: Application, listener: socket, settings: Namespace) -> None:
     """Hand the application to the server: as it is, in several processes, or under the x-ray."""
-    from todo_wsgi.server import processes, serving  # only now: without waitress, settings say so
+    from todo_wsgi.server import serving  # not above: it needs waitress
 
     address, proxy = command_line.address_of(listener), settings.trusted_proxy
     message = f"Serving {app.database.path} on {address} (Ctrl-C stops)"
-
-    def started() -> None:
-        command_line.announce(message)
-
+    started = partial(command_line.announce, message)
     if settings.processes > 1:
-        app.close()  # each process makes its own; by now the file is there
+        from todo_wsgi.server.processes import supervise
+
+        app.close()  # each process makes its own, on the file that is there now
         make_app = partial(create_app, app.database.path, mode="rw")
-        processes.supervise(settings.processes, listener, make_app, proxy, started)
+        supervise(settings.processes, listener, make_app, proxy, started)
     elif settings.xray is None:
         serving.serve(app, listener, proxy, started)
     else:
@@ -53,7 +51,7 @@ def serve(app: Application, listener: socket.socket, settings: argparse.Namespac
 
         second = command_line.listen("127.0.0.1", settings.xray)
         with second, viewing(app, second, address) as (watched, xray_address):
-            message += f"\nX-ray of each request on {xray_address}"
+            started = partial(started, f"X-ray of each request on {xray_address}")
             serving.serve(watched, listener, proxy, started)
 
 

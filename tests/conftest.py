@@ -1,4 +1,4 @@
-"""What the tests share: an application with a database of its own, and a real server."""
+"""Shared fixtures and helpers: an application with its own database, and a real server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from todo_wsgi import Application, create_app
 from todo_wsgi.storage.database import Database
 from todo_wsgi.xray import XRay
 
-# The settings of who runs the tests are not those of the servers that they start.
+# The developer's own settings must not reach the servers that the tests start.
 for name in ("TODO_HOST", "PORT", "TODO_DB", "TRUSTED_PROXY", "WEB_CONCURRENCY"):
     os.environ.pop(name, None)
 
@@ -36,25 +36,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--watched",
         action="store_true",
-        help="send each request that changes nothing again under the x-ray; expect the same bytes",
+        help="repeat each request that changes nothing under the x-ray; expect the same bytes",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     InProcessClient.asks_twice = config.getoption("--watched")
-    # The applications of all tests are in this process, and each keeps two files mapped (cache.py).
-    if sys.platform != "win32":
-        import resource
+    # The applications of all tests share this process; each keeps two descriptors open (cache.py).
+    if sys.platform == "win32":
+        return
+    import resource
 
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = 8192 if most == resource.RLIM_INFINITY else min(8192, most)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 class InProcessClient(Client):
-    """A client that reads each answer to its end, as servers do, and checks what all promise."""
+    """A client that reads each response to the end, as servers do, and checks its headers."""
 
-    asks_twice = False  # --watched; a test that counts what happens keeps it off
+    asks_twice = False  # set by --watched; tests that count calls turn it off
 
     def __init__(self, app: Application) -> None:
         super().__init__(validator(app))
@@ -62,7 +63,7 @@ class InProcessClient(Client):
 
     @cached_property
     def _twin(self) -> Application:
-        """The same list, in an application that opens its connections under the x-ray."""
+        """A second application on the same database, whose connections open under the x-ray."""
         twin = Application(Database(self._app.database.path, mode="rw"))
         _twins.append(twin)
         return twin
@@ -72,14 +73,14 @@ class InProcessClient(Client):
         assert_keeps_the_promises_of_all(answer)
         changes_nothing = answer.request.method in ("GET", "HEAD") or answer.status_code >= 400
         if changes_nothing and self.asks_twice:
-            # What is wrong with the database may be so for the application alone.
+            # A 503 may come from the state of this one application, which a twin does not share.
             app = self._app if answer.status_code == 503 else self._twin
             with closing(XRay(app)) as xray:
                 again = Client(validator(xray)).open(*args, buffered=True, **kwargs)
             assert (again.status, [*again.headers]) == (answer.status, [*answer.headers])
             assert again.data == answer.data
             [trace] = xray.traces.last()
-            assert not trace.remarks
+            assert not trace.warnings
         return answer
 
 
@@ -88,14 +89,14 @@ _twins: list[Application] = []
 
 @pytest.fixture(autouse=True)
 def close_twins() -> Iterator[None]:
-    """Close after each test what was opened to ask twice."""
+    """After each test, close the applications that repeated its requests."""
     yield
     while _twins:
         _twins.pop().close()
 
 
 def assert_keeps_the_promises_of_all(answer: TestResponse) -> None:
-    """Every answer has its length, says how long it may be kept, and protects the visitor."""
+    """Every response has a length, says how it may be cached, and carries security headers."""
     if answer.status_code != 304 and answer.request.method != "HEAD":
         assert answer.headers["Content-Length"] == str(len(answer.data))
     assert answer.headers["Cache-Control"]
@@ -119,20 +120,20 @@ def assert_keeps_the_promises_of_all(answer: TestResponse) -> None:
 
 
 def shown(client: Client, path: str = "/") -> list[str]:
-    """The texts of the todos on a page, from the top, as a browser shows them."""
+    """Return the texts of the todos on a page, top to bottom, as a browser shows them."""
     page = client.get(path).text
     texts = re.findall(r'<span class="text" dir="auto">(.*?)</span>', page, re.DOTALL)
     return [html.unescape(text) for text in texts]
 
 
 def in_process(app: Application) -> InProcessClient:
-    """A client for `app`; wsgiref.validate watches both sides of every request."""
+    """Return a client for `app`; wsgiref.validate checks both sides of every request."""
     return InProcessClient(app)
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """The path of a database that is not there yet."""
+    """The path of a database that does not exist yet."""
     return tmp_path / "todos.db"
 
 
@@ -150,25 +151,25 @@ def client(app: Application) -> InProcessClient:
 
 @pytest.fixture
 def todos(app: Application) -> Iterator[Watched]:
-    """A client of the application under the x-ray."""
+    """A client for the application under the x-ray."""
     with watching(app) as client:
         yield client
 
 
 @pytest.fixture
 def stored(database: Path) -> Callable[[], list[str]]:
-    """Call it for the texts in the database file, oldest first, as another program reads them."""
+    """A function that reads all texts straight from the database file, oldest first."""
     return lambda: read_texts(database)
 
 
 def run_sql(database: Path, script: str) -> None:
-    """Run SQL on the database file, as another program does."""
+    """Run SQL on the database file, as another program would."""
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript(script)
 
 
 def fill(database: Path, count: int, text: str = "'todo ' || i") -> None:
-    """Add many todos; `text` is SQL for the text of the todo with the number i, from 1 on."""
+    """Insert `count` todos; `text` is an SQL expression for the text of todo `i` (from 1)."""
     numbers = f"SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}"
     insert = f"INSERT INTO todos (text) SELECT {text} FROM n"
     run_sql(database, f"BEGIN; WITH RECURSIVE n(i) AS ({numbers}) {insert}; COMMIT")
@@ -187,7 +188,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """serve.py, running for all tests that send it strange things; it has to survive them all."""
+    """One serve.py for all tests that send it malformed requests; it must survive them all."""
     folder = tmp_path_factory.mktemp("server")
     with running(serve_command("--port", "0"), folder) as server:
         yield server

@@ -1,4 +1,4 @@
-"""HTML that tests receive: all of it has to be correct."""
+"""Validation of the HTML that tests receive."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import html5lib
 
 @lru_cache(maxsize=1000)
 def assert_is_correct(page: str) -> None:
-    """Parse the page as browsers do (WHATWG HTML), but with an exception for the first error."""
+    """Parse the page as browsers do (WHATWG HTML), but raise at the first parse error."""
     html5lib.HTMLParser(strict=True).parse(page)

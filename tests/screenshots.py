@@ -1,4 +1,4 @@
-"""Make the pictures of the README: `python tests/screenshots.py docs`."""
+"""Take the README's screenshots: `python tests/screenshots.py docs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from browsers import running_browser
 from playwright.sync_api import Browser, ViewportSize
 from servers import Server, running, serve_command
 
-TODOS = [  # from the bottom of the list; the completed ones begin with "x "
+TODOS = [  # from the bottom of the list up; "x " marks a completed todo
     "x Book the cabin",
     "Ask Ada whether she brings the tent, or whether we need the one from the cellar",
     "x Read PEP 3333",
@@ -24,12 +24,11 @@ DESK = ViewportSize(width=760, height=640)
 PHONE = ViewportSize(width=360, height=640)
 
 
-def main(folder: Path) -> None:
+def main(browser: Browser, folder: Path) -> None:
     """Write list.png, dark.png, phone.png and xray.png into the folder."""
     with (
         tempfile.TemporaryDirectory() as empty,
         running(serve_command("--port", "0", "--xray", "0"), Path(empty)) as server,
-        running_browser() as browser,
     ):
         with closing(sqlite3.connect(Path(empty) / "todos.db")) as connection, connection:
             connection.executemany(
@@ -48,7 +47,7 @@ def main(folder: Path) -> None:
 def take(
     browser: Browser, server: Server, file: Path, viewport: ViewportSize, *, click: str = ""
 ) -> None:
-    """Take a picture of the list; with `click`, a dark one, after a click on that button."""
+    """Take a screenshot of the list; with `click`, a dark one, after clicking that button."""
     page = browser.new_page(
         viewport=viewport,
         color_scheme="dark" if click else "light",
@@ -63,10 +62,10 @@ def take(
 
 
 def take_xray(browser: Browser, server: Server, file: Path) -> None:
-    """Take a picture of the x-ray of a POST."""
+    """Take a screenshot of a POST in the x-ray."""
     size = ViewportSize(width=1000, height=780)
     with browser.new_page(viewport=size, reduced_motion="reduce") as page:
-        for _ in range(2):  # for the first one, a connection to the database is opened
+        for _ in range(2):  # the first POST also opens a database connection
             page.goto(f"http://127.0.0.1:{server.port}/")
             page.get_by_label("New todo").fill("Bake a cake & eat it")
             with page.expect_navigation():
@@ -76,4 +75,6 @@ def take_xray(browser: Browser, server: Server, file: Path) -> None:
         page.screenshot(path=file)
 
 
-main(Path(sys.argv[1]))
+if __name__ == "__main__":  # pragma: no cover  # a test calls main
+    with running_browser() as browser:
+        main(browser, Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Real servers for the tests: start one, talk to it through a socket, stop it."""
+"""Real servers for the tests: start one, talk to it over a socket, stop it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ import pytest
 from todo_wsgi.presentation.static import STYLE
 
 ROOT = Path(__file__).parent.parent
-POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="Windows does not have this")
-BIN = Path(sys.executable).parent  # where pip puts the programs of what it installs
-TIMEOUT = 20  # seconds; only a server that hangs takes so long
+POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="not supported on Windows")
+BIN = Path(sys.executable).parent  # where pip installs console scripts
+TIMEOUT = 20  # seconds; only a hung server takes this long
 
 
 class Server:
-    """A server in a process of its own, which listens on 127.0.0.1 at `port`."""
+    """A server in its own process, listening on 127.0.0.1 at `port`."""
 
     def __init__(self, command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -41,7 +41,7 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.database = folder / "todos.db"  # unless the command chooses another one
+        self.database = folder / "todos.db"  # unless the command names another file
         self._lines: list[str] = []
         self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read)
@@ -51,7 +51,7 @@ class Server:
         self.port = port
 
     def _read(self) -> None:
-        """Collect what the server prints, and find its port in it, until it ends."""
+        """Collect the server's output until it exits, and find the port in it."""
         assert self.process.stdout
         with self.process.stdout as lines:
             for line in lines:
@@ -62,35 +62,35 @@ class Server:
 
     @property
     def output(self) -> str:
-        """What it has printed so far, on stdout and stderr."""
+        """Everything printed so far to stdout and stderr."""
         return "".join(self._lines)
 
     @property
     def exit_status(self) -> int:
-        """Its exit status, as soon as it has ended."""
+        """The exit status, once the process has exited."""
         return self.process.wait(TIMEOUT)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), TIMEOUT)
 
     def send(self, request: bytes) -> bytes:
-        """Send bytes, and return all bytes that come back until the server closes."""
+        """Send bytes, and return everything received until the server closes the connection."""
         with self.connect() as connection:
             answer = exchange(connection, request)
         head, _, body = answer.partition(b"\r\n\r\n")
-        if b"Content-Type: text/html" in head and body:
+        if b"content-type: text/html" in head.lower() and body:
             html_checks.assert_is_correct(body.decode())
         return answer
 
     @property
     def xray_address(self) -> str:
-        """The address of the x-ray, with its key."""
+        """The address of the x-ray, including its key."""
         wait_until(lambda: "X-ray" in self.output)
         _, address = re.findall(r"http://\S+", self.output)
         return str(address)
 
     def xray(self, path: str = "") -> str:
-        """A page of the x-ray, as text in one line."""
+        """Return the text of an x-ray page as one line."""
         with urlopen(self.xray_address + path, timeout=TIMEOUT) as answer:
             page: str = answer.read().decode()
         html_checks.assert_is_correct(page)
@@ -111,7 +111,7 @@ class Server:
 def running(
     command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """Run a server that prints its address, in `folder`; stop it at the end if it still runs."""
+    """Run a server in `folder`, wait until it prints its address, and stop it at the end."""
     server = Server(command, folder, environ or {})
     try:
         yield server
@@ -124,12 +124,12 @@ def serve_command(*arguments: str) -> list[str]:
 
 
 def get(path: str = "/", *headers: str) -> bytes:
-    """The bytes of a GET after which the server closes the connection."""
+    """Return the bytes of a GET with `Connection: close`."""
     return request("GET", path, *headers)
 
 
 def post(body: bytes, *headers: str) -> bytes:
-    """The bytes of the POST that adds a todo."""
+    """Return the bytes of the POST that adds a todo."""
     form = ("Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}")
     return request("POST", "/", *form, *headers) + body
 
@@ -140,10 +140,10 @@ def request(method: str, path: str, *headers: str) -> bytes:
 
 
 def exchange(connection: socket.socket, request: bytes) -> bytes:
-    """Send bytes, and return all bytes that come back until the server closes the connection.
+    """Send bytes, and return everything received until the server closes the connection.
 
-    A server that refuses a request may close without having read it all; then the rest cannot be
-    sent, or a reset follows the answer.
+    A server that rejects a request may close before it has read it all; then sending the rest
+    fails, or a reset follows the response.
     """
     with suppress(ConnectionError):
         connection.sendall(request)
@@ -168,7 +168,7 @@ def receive_until(connection: socket.socket, end: bytes) -> bytes:
 
 
 def status_of(answer: bytes) -> int:
-    """The status of an answer's bytes."""
+    """Return the status code of a raw response."""
     return int(answer.split()[1])
 
 
@@ -176,7 +176,7 @@ def assert_works(server: Server) -> None:
     assert status_of(server.send(get())) == 200
     answer = server.send(post("text=milk %26 🍞".encode(), "Sec-Fetch-Site: same-origin"))
     assert status_of(answer) == 303
-    assert b"\r\nLocation: /?added=1\r\n" in answer
+    assert b"\r\nlocation: /?added=1\r\n" in answer.lower()  # granian sends lower case
     page = server.send(get())
     assert status_of(page) == 200
     assert ">milk &amp; 🍞</span>" in page.decode()
@@ -187,17 +187,17 @@ def assert_works(server: Server) -> None:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread or process does."""
+    """Wait until another thread or process makes the condition true."""
     while not condition():
         time.sleep(0.001)
 
 
 def need(program: str, *, or_run: str = "") -> str:
-    """The path of a program; without it the test is skipped, but fails in CI.
+    """Return the path of a program; if it is missing, skip the test, or fail it in CI.
 
-    `or_run` is another way to get it.
+    `or_run` is another command that installs it.
     """
-    # Debian keeps nginx where only root looks for programs.
+    # Debian installs nginx in a folder that is only on root's PATH.
     found = shutil.which(program, path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
     if found:
         return found
@@ -208,9 +208,11 @@ def need(program: str, *, or_run: str = "") -> str:
     pytest.skip(message)
 
 
-def read_readme(pattern: str) -> str:
-    """The part of the README that matches: what it tells people to run is what is tested."""
-    match = re.search(pattern, (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def read_manual(pattern: str) -> str:
+    """Return the first match in README.md or docs/, so that tests run what they document."""
+    files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    manual = "\n\n".join(file.read_text(encoding="utf-8") for file in files)
+    match = re.search(pattern, manual, re.DOTALL)
     assert match
     return match[0]
 
@@ -229,17 +231,17 @@ http {{
 
 @contextmanager
 def nginx_before(server: Server, folder: Path, *, without: str = "") -> Iterator[int]:
-    """Run nginx with the README's configuration, without the line `without`; gives its port."""
+    """Run nginx with the manual's configuration, minus the line `without`; yield its port."""
     program = need("nginx")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    block = read_readme(r"server \{\n.*?\n\}\n").replace(without, "")
+    block = read_manual(r"server \{\n.*?\n\}\n").replace(without, "")
     block = block.replace("listen 80;", f"listen 127.0.0.1:{port};")
     block = block.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, server=block))
     nginx = [program, "-c", str(config), "-p", str(folder), "-e", str(folder / "error.log")]
-    subprocess.run(nginx, check=True)  # it returns when it listens
+    subprocess.run(nginx, check=True)  # returns once nginx is listening
     try:
         yield port
     finally:

@@ -1,4 +1,4 @@
-"""What a visitor does with the todos that are there: complete, edit, delete, undo, move, filter."""
+"""What a visitor does with existing todos: complete, edit, delete, undo, move, filter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = Callable[[], list[tuple[object, ...]]]
 
 @pytest.fixture
 def rows(database: Path) -> Rows:
-    """Call it for all that the database holds, as another program reads it."""
+    """A function that reads every row straight from the database file."""
 
     def read() -> list[tuple[object, ...]]:
         with closing(sqlite3.connect(database)) as connection:
@@ -32,7 +32,7 @@ def rows(database: Path) -> Rows:
 
 @pytest.fixture
 def three(client: Client) -> Client:
-    """A client of a list with three todos: honey (3), bread (2) and milk (1), from the top."""
+    """A client for a list of three todos: honey (3), bread (2) and milk (1), top to bottom."""
     add(client, "milk", "bread", "honey")
     return client
 
@@ -43,7 +43,7 @@ def add(client: Client, *texts: str) -> None:
 
 
 def act(client: Client, path: str, **fields: str) -> TestResponse:
-    """Click a button, and return the page that comes then."""
+    """Click a button, and return the page that it leads to."""
     answer = client.post(path, data=fields)
     assert answer.status_code == 303
     page = client.get(answer.headers["Location"])
@@ -58,7 +58,7 @@ def title(page: TestResponse) -> str:
 
 
 def undo(client: Client, page: TestResponse, **fields: str) -> TestResponse:
-    """Click the button "Undo" of a page."""
+    """Click the "Undo" button on a page."""
     button = re.search(r'formaction="/undo" name="(\w+)" value="(.+?)".*autofocus>Undo<', page.text)
     assert button
     return act(client, "/undo", **{button[1]: button[2]}, **fields)
@@ -71,7 +71,7 @@ def has_undo(page: TestResponse) -> bool:
 # Complete and reopen
 
 
-def test_a_todo_is_completed_and_reopened(three: Client, rows: Rows) -> None:
+def test_a_todo_can_be_completed_and_reopened(three: Client, rows: Rows) -> None:
     before = rows()
     page = act(three, "/todos/2/complete")
     assert 'action="/todos/2/reopen" aria-pressed="true" aria-label="Reopen bread"' in page.text
@@ -97,7 +97,7 @@ def test_a_todo_is_completed_and_reopened(three: Client, rows: Rows) -> None:
         ("/clear-completed", {}),
     ],
 )
-def test_a_double_click_changes_nothing_more(
+def test_the_second_of_two_clicks_changes_nothing(
     three: Client, rows: Rows, path: str, fields: dict[str, str]
 ) -> None:
     act(three, "/todos/1/complete")
@@ -107,7 +107,7 @@ def test_a_double_click_changes_nothing_more(
     assert rows() == after
 
 
-def test_an_action_leads_back_to_the_row(three: Client) -> None:
+def test_an_action_redirects_to_the_row(three: Client) -> None:
     for path in ("/todos/2/complete", "/todos/2/reopen", "/todos/2/up"):
         answer = three.post(path, data={"past": "3"})
         assert answer.headers["Location"].endswith("#todo-2")
@@ -115,7 +115,7 @@ def test_an_action_leads_back_to_the_row(three: Client) -> None:
 
 
 @pytest.mark.parametrize(("completed", "next_row"), [("3", "2"), ("2", "1"), ("1", "2")])
-def test_where_the_filter_hides_the_row_one_lands_on_the_next(
+def test_redirect_to_the_next_row_if_the_filter_hides_it(
     three: Client, completed: str, next_row: str
 ) -> None:
     answer = three.post(f"/todos/{completed}/complete", data={"show": "active"})
@@ -123,7 +123,7 @@ def test_where_the_filter_hides_the_row_one_lands_on_the_next(
     assert answer.headers["Location"] == location
 
 
-def test_where_no_row_is_left_one_lands_on_the_page(client: Client) -> None:
+def test_redirect_to_the_page_if_no_row_is_left(client: Client) -> None:
     add(client, "milk")
     answer = client.post("/todos/1/complete", data={"show": "active"})
     assert answer.headers["Location"] == "/?show=active&completed=1"
@@ -132,7 +132,7 @@ def test_where_no_row_is_left_one_lands_on_the_page(client: Client) -> None:
 # Edit
 
 
-def test_a_todo_has_a_page_where_it_is_edited(three: Client) -> None:
+def test_each_todo_has_an_edit_page(three: Client) -> None:
     page = three.get("/todos/2?show=active")
     assert title(page) == "Edit: bread"
     assert 'name="text" value="bread"' in page.text
@@ -140,7 +140,7 @@ def test_a_todo_has_a_page_where_it_is_edited(three: Client) -> None:
     assert "autofocus" not in page.text
 
 
-def test_an_edited_todo_keeps_its_place_its_times_and_its_state(three: Client, rows: Rows) -> None:
+def test_editing_keeps_the_place_the_times_and_the_state(three: Client, rows: Rows) -> None:
     act(three, "/todos/2/complete")
     before = rows()
     page = act(three, "/todos/2", text="  white\r\nbread ")
@@ -157,7 +157,7 @@ def test_an_edited_todo_keeps_its_place_its_times_and_its_state(three: Client, r
         ("tab\there", "Remove the control characters"),
     ],
 )
-def test_a_bad_edit_comes_back_with_the_reason(
+def test_an_invalid_edit_comes_back_with_the_reason(
     three: Client, rows: Rows, text: str, problem: str
 ) -> None:
     before = rows()
@@ -172,7 +172,7 @@ def test_a_bad_edit_comes_back_with_the_reason(
     assert rows() == before
 
 
-def test_the_later_edit_wins(three: Client) -> None:
+def test_the_last_edit_wins(three: Client) -> None:
     act(three, "/todos/2", text="white bread")
     act(three, "/todos/2", text="brown bread")
     assert shown(three)[1] == "brown bread"
@@ -182,7 +182,7 @@ def test_the_later_edit_wins(three: Client) -> None:
 
 
 @pytest.mark.parametrize("is_completed", [False, True])
-def test_a_deleted_todo_comes_back_as_it_was(three: Client, rows: Rows, is_completed: bool) -> None:
+def test_undo_restores_the_todo_as_it_was(three: Client, rows: Rows, is_completed: bool) -> None:
     act(three, "/todos/2/up", past="3")
     if is_completed:
         act(three, "/todos/2/complete")
@@ -198,24 +198,24 @@ def test_a_deleted_todo_comes_back_as_it_was(three: Client, rows: Rows, is_compl
 
 
 @pytest.mark.parametrize(("deleted", "index"), [("3", 0), ("2", 1), ("1", 2)])
-def test_undo_is_offered_where_the_todo_was(three: Client, deleted: str, index: int) -> None:
+def test_undo_appears_in_place_of_the_deleted_todo(three: Client, deleted: str, index: int) -> None:
     page = act(three, f"/todos/{deleted}/delete")
     items = re.findall(r"<li .*?</li>", page.text, re.DOTALL)
     assert ["Undo" in item for item in items] == [number == index for number in range(3)]
 
 
-def test_undo_leads_to_the_row(three: Client) -> None:
+def test_undo_redirects_to_the_row(three: Client) -> None:
     time = three.post("/todos/2/delete").headers["Location"].partition("=")[2]
     assert "#" not in time  # a fragment would take the focus from the button
     page = three.get(f"/?deleted_at={time}")
     value = re.search(r'name="deleted_at" value="(.+?)"', page.text)
     assert value
-    for event in ("&restored=2#todo-2", ""):  # a double click finds it done
+    for event in ("&restored=2#todo-2", ""):  # the second click has nothing to undo
         answer = three.post("/undo", data={"deleted_at": value[1], "show": "active"})
         assert answer.headers["Location"] == f"/?show=active{event}"
 
 
-def test_what_is_deleted_is_recoverable_for_30_days(
+def test_a_deleted_todo_can_be_restored_for_30_days(
     three: Client, database: Path, stored: Callable[[], list[str]]
 ) -> None:
     def undo_delete(deleted_at: str) -> TestResponse:
@@ -231,14 +231,14 @@ def test_what_is_deleted_is_recoverable_for_30_days(
     assert undo_delete(old).status_code == 404
     assert "more than 30 days ago" in undo_delete(old).text
     assert stored() == ["milk", "bread", "honey"]
-    act(three, "/todos/3/delete")  # the next deletion removes it for good
+    act(three, "/todos/3/delete")  # the next deletion purges the old one
     assert stored() == ["milk", "honey"]
     assert undo_delete(recent).status_code == 303
     assert shown(three) == ["milk"]
 
 
 @pytest.mark.parametrize("path", ["/todos/{}/delete", "/clear-completed"])
-def test_a_deletion_removes_at_most_100_old_todos_for_good(
+def test_a_deletion_purges_at_most_100_old_todos(
     client: Client, database: Path, stored: Callable[[], list[str]], path: str
 ) -> None:
     add(client, *["old"] * 150)
@@ -254,7 +254,7 @@ def test_a_deletion_removes_at_most_100_old_todos_for_good(
 @pytest.mark.parametrize(
     "mark", ["1", "'-'", "char(10)", "strftime('%s', 'now')", "'yes'", "x'00'"]
 )
-def test_a_mark_of_somebody_else_is_no_time_and_removes_nothing(
+def test_a_foreign_deleted_at_value_never_causes_a_purge(
     three: Client, database: Path, stored: Callable[[], list[str]], mark: str
 ) -> None:
     run_sql(database, f"UPDATE todos SET deleted_at = {mark} WHERE id = 2")
@@ -264,10 +264,10 @@ def test_a_mark_of_somebody_else_is_no_time_and_removes_nothing(
     assert three.post("/todos/2/delete").status_code == 303
 
 
-# Many at once
+# Bulk actions
 
 
-def test_all_are_completed_and_that_is_undone_as_a_whole(three: Client, rows: Rows) -> None:
+def test_undo_reverts_mark_all_as_complete_in_one_step(three: Client, rows: Rows) -> None:
     act(three, "/todos/2/complete")
     before = rows()
     page = act(three, "/complete-all")
@@ -280,9 +280,7 @@ def test_all_are_completed_and_that_is_undone_as_a_whole(three: Client, rows: Ro
     assert rows() == before
 
 
-def test_the_completed_ones_are_cleared_and_that_is_undone_as_a_whole(
-    three: Client, rows: Rows
-) -> None:
+def test_undo_reverts_clear_completed_in_one_step(three: Client, rows: Rows) -> None:
     for number in (1, 3):
         act(three, f"/todos/{number}/complete")
     before = rows()
@@ -294,7 +292,7 @@ def test_the_completed_ones_are_cleared_and_that_is_undone_as_a_whole(
     assert rows() == before
 
 
-def test_one_among_all_is_called_by_its_text(client: Client, rows: Rows) -> None:
+def test_a_bulk_action_on_one_todo_names_it(client: Client, rows: Rows) -> None:
     add(client, "milk")
     before = rows()
     page = act(client, "/complete-all")
@@ -306,7 +304,7 @@ def test_one_among_all_is_called_by_its_text(client: Client, rows: Rows) -> None
     assert rows() == before
 
 
-def test_a_late_click_does_not_offer_to_undo_something_else(client: Client, database: Path) -> None:
+def test_a_bulk_action_that_changed_nothing_offers_no_undo(client: Client, database: Path) -> None:
     lines = "x 2025-01-01 old\nx 2025-01-01 old\nx 2999-01-01 far\nx 2999-01-01 far"
     client.post("/import", data={"text": lines})
     assert not has_undo(act(client, "/complete-all"))
@@ -314,7 +312,7 @@ def test_a_late_click_does_not_offer_to_undo_something_else(client: Client, data
     assert not has_undo(act(client, "/clear-completed"))
 
 
-def test_two_changes_at_one_time_by_the_clock_are_undone_one_by_one(
+def test_changes_at_the_same_clock_time_are_undone_separately(
     three: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class StoppedClock(datetime):
@@ -333,7 +331,7 @@ def test_two_changes_at_one_time_by_the_clock_are_undone_one_by_one(
     assert shown(three, "/?show=active") == ["honey", "bread"]
 
 
-def test_undo_leaves_alone_what_was_changed_since(three: Client) -> None:
+def test_undo_skips_todos_that_changed_since(three: Client) -> None:
     page = act(three, "/complete-all")
     act(three, "/todos/2/reopen")
     act(three, "/todos/2/complete")
@@ -343,7 +341,7 @@ def test_undo_leaves_alone_what_was_changed_since(three: Client) -> None:
     assert shown(three, "/?show=active") == ["milk"]
 
 
-def test_the_buttons_are_there_only_when_they_would_do_something(client: Client) -> None:
+def test_bulk_buttons_appear_only_when_they_apply(client: Client) -> None:
     def buttons() -> list[bool]:
         page = client.get("/").text
         return ["Mark all as complete" in page, "Clear completed" in page]
@@ -358,14 +356,14 @@ def test_the_buttons_are_there_only_when_they_would_do_something(client: Client)
 
 
 @pytest.mark.parametrize("path", ["/complete-all", "/clear-completed"])
-def test_with_nothing_to_do_nothing_happens(client: Client, path: str) -> None:
+def test_a_bulk_action_on_an_empty_list_does_nothing(client: Client, path: str) -> None:
     assert title(act(client, path)) == "Todos, 0 items left"
 
 
 # Filters, the counter, the title
 
 
-def test_the_filters_show_what_they_say(three: Client) -> None:
+def test_each_filter_shows_the_matching_todos(three: Client) -> None:
     act(three, "/todos/2/complete")
     for path, texts, name in [
         ("/", ["honey", "bread", "milk"], "All"),
@@ -400,7 +398,7 @@ def test_an_action_keeps_the_filter(three: Client, path: str, fields: dict[str, 
     assert '<input type="hidden" name="show" value="active">' in page.text
 
 
-def test_whoever_adds_a_todo_sees_it(three: Client) -> None:
+def test_the_page_after_adding_always_shows_the_new_todo(three: Client) -> None:
     for fields in ({"show": "completed"}, {"from": "1"}, {"show": "active", "from": "1"}):
         page = act(three, "/", text="cake", **fields)
         assert ">cake</span>" in page.text
@@ -416,7 +414,7 @@ def test_whoever_adds_a_todo_sees_it(three: Client) -> None:
         ("1 2 3", "/?show=completed", "Completed todos, 0 items left"),
     ],
 )
-def test_the_counter_and_the_title(three: Client, completed: str, path: str, heading: str) -> None:
+def test_counter_and_title_agree(three: Client, completed: str, path: str, heading: str) -> None:
     for number in completed.split():
         act(three, f"/todos/{number}/complete")
     page = three.get(path)
@@ -435,7 +433,7 @@ def test_the_counter_and_the_title(three: Client, completed: str, path: str, hea
         ("", "/?from=0", "No more todos here."),
     ],
 )
-def test_a_friendly_line_where_there_is_nothing_to_do(
+def test_a_friendly_hint_appears_when_nothing_is_left(
     client: Client, completed: str, path: str, remark: str
 ) -> None:
     add(client, "milk")
@@ -459,24 +457,24 @@ def test_a_friendly_line_where_there_is_nothing_to_do(
         "text=milk",
     ],
 )
-def test_a_message_is_not_shown_if_the_database_says_otherwise(three: Client, query: str) -> None:
+def test_a_message_the_database_contradicts_is_not_shown(three: Client, query: str) -> None:
     act(three, "/todos/2/complete")
     assert three.get(f"/?{query}").text == three.get("/").text
 
 
-def test_only_the_row_that_was_changed_is_marked(three: Client) -> None:
+def test_only_the_changed_row_is_highlighted(three: Client) -> None:
     assert '<li id="todo-2" class="completed changed">' in act(three, "/todos/2/complete").text
     page = act(three, "/todos/3/complete", show="active")
     assert "changed" not in page.text
     assert "changed" not in three.get("/").text
 
 
-def test_nothing_has_the_focus_on_a_page_that_is_just_opened(three: Client) -> None:
+def test_a_freshly_opened_page_has_no_autofocus(three: Client) -> None:
     for path in ("/", "/?show=active", "/todos/1", "/import", "/nothing"):
         assert "autofocus" not in three.get(path).text
 
 
-def test_the_field_has_the_focus_after_adding_and_after_an_error(client: Client) -> None:
+def test_the_field_has_focus_after_adding_and_after_an_error(client: Client) -> None:
     field = r'<input id="text" name="text" .*autofocus>'
     assert re.search(field, act(client, "/", text="milk").text)
     assert re.search(field, client.post("/", data={"text": ""}).text)
@@ -488,7 +486,7 @@ def test_the_field_has_the_focus_after_adding_and_after_an_error(client: Client)
 # Order
 
 
-def test_a_todo_is_moved_up_and_down(three: Client) -> None:
+def test_a_todo_can_be_moved_up_and_down(three: Client) -> None:
     page = act(three, "/todos/1/up", past="2")
     assert title(page) == "Moved: milk, 3 items left"
     assert shown(three) == ["honey", "milk", "bread"]
@@ -500,7 +498,7 @@ def test_a_todo_is_moved_up_and_down(three: Client) -> None:
     assert shown(three) == ["cake", "milk", "bread", "honey"]
 
 
-def test_the_buttons_name_the_neighbours(three: Client) -> None:
+def test_the_move_buttons_name_the_neighbours(three: Client) -> None:
     def neighbours(path: str) -> list[tuple[str, str, str]]:
         pattern = r'"/todos/(\d)/(up|down)" name="past" value="(\d*)" aria-label="[^"]+" >'
         return re.findall(pattern, three.get(path).text)
@@ -515,13 +513,13 @@ def test_the_buttons_name_the_neighbours(three: Client) -> None:
     assert neighbours("/?show=active") == [("3", "down", "1"), ("1", "up", "3")]
 
 
-def test_a_move_within_a_filter_passes_what_it_hides(three: Client) -> None:
+def test_a_move_within_a_filter_skips_hidden_todos(three: Client) -> None:
     act(three, "/todos/2/complete")
     act(three, "/todos/1/up", past="3", show="active")
     assert shown(three) == ["milk", "bread", "honey"]
 
 
-def test_a_move_past_a_todo_that_is_gone_says_so(three: Client, rows: Rows) -> None:
+def test_a_move_past_a_deleted_todo_returns_404(three: Client, rows: Rows) -> None:
     act(three, "/todos/3/delete")
     before = rows()
     answer = three.post("/todos/1/up", data={"past": "3"})
@@ -533,7 +531,7 @@ def test_a_move_past_a_todo_that_is_gone_says_so(three: Client, rows: Rows) -> N
 @pytest.mark.parametrize(
     ("path", "field"), [("/todos/1/up", "past"), ("/todos/1/down", "past"), ("/undo", "deleted_at")]
 )
-def test_a_missing_field_is_named(three: Client, rows: Rows, path: str, field: str) -> None:
+def test_a_400_names_the_missing_field(three: Client, rows: Rows, path: str, field: str) -> None:
     before = rows()
     for fields in ({}, {field: ""}):
         answer = three.post(path, data=fields)
@@ -554,7 +552,7 @@ def link(page: TestResponse, name: str) -> str | None:
     return html.unescape(found[1]) if found else None
 
 
-def test_a_page_shows_100_todos_and_links_to_the_others(client: Client, database: Path) -> None:
+def test_a_page_shows_100_todos_and_links_to_the_rest(client: Client, database: Path) -> None:
     fill(database, 250)
     for show, query in (("", ""), ("active", "&show=active")):
         path: str | None = f"/?show={show}"
@@ -572,7 +570,7 @@ def test_a_page_shows_100_todos_and_links_to_the_others(client: Client, database
         ]
 
 
-def test_newer_leads_to_the_top_where_less_than_a_page_is_above(
+def test_newer_links_to_the_top_if_less_than_a_page_is_above(
     client: Client, database: Path
 ) -> None:
     fill(database, 250)
@@ -587,7 +585,7 @@ def test_new_and_deleted_todos_do_not_shift_a_page(client: Client, database: Pat
     assert numbers(client, "/?from=150") == list(range(150, 50, -1))
 
 
-def test_an_action_on_a_page_leads_back_to_that_page(client: Client, database: Path) -> None:
+def test_an_action_redirects_to_the_same_page(client: Client, database: Path) -> None:
     fill(database, 250)
     fields = {"from": "150"}
     answer = client.post("/todos/140/complete", data=fields)
@@ -598,7 +596,7 @@ def test_an_action_on_a_page_leads_back_to_that_page(client: Client, database: P
 
 
 @pytest.mark.parametrize("path", ["/complete-all", "/clear-completed"])
-def test_what_is_done_to_all_leads_back_to_the_page(
+def test_a_bulk_action_redirects_to_the_same_page(
     client: Client, database: Path, path: str
 ) -> None:
     fill(database, 250)
@@ -616,7 +614,7 @@ def test_what_is_done_to_all_leads_back_to_the_page(
         ("/todos/1/complete", {"from": "1", "show": "active"}, "/?show=active&from=2&completed=1"),
     ],
 )
-def test_where_nothing_is_left_on_a_page_one_lands_above_it(
+def test_redirect_above_if_the_page_is_now_empty(
     client: Client, database: Path, path: str, fields: dict[str, str], location: str
 ) -> None:
     fill(database, 101)
@@ -633,7 +631,7 @@ def test_where_nothing_is_left_on_a_page_one_lands_above_it(
         ("/todos/7/complete", {"from": "300", "show": "active"}, "/?show=active&from=6&{}#todo-6"),
     ],
 )
-def test_the_row_is_on_the_page_that_one_lands_on(
+def test_the_redirect_leads_to_the_page_with_the_row(
     client: Client, database: Path, path: str, fields: dict[str, str], location: str
 ) -> None:
     fill(database, 250)
@@ -651,7 +649,7 @@ def test_the_row_is_on_the_page_that_one_lands_on(
         ("/todos/100/down", "99", "/?from=150&moved=100#todo-100"),
     ],
 )
-def test_who_moves_a_todo_to_another_page_goes_there(
+def test_a_move_to_another_page_redirects_there(
     client: Client, database: Path, path: str, past: str, location: str
 ) -> None:
     fill(database, 250)
@@ -661,12 +659,12 @@ def test_who_moves_a_todo_to_another_page_goes_there(
     assert f'<li id="{location.partition("#")[2]}"' in client.get(location).text
 
 
-# A todo that is gone, and requests that nobody's page sends
+# Missing todos, and requests that none of our pages send
 
 
 @pytest.mark.parametrize("todo", ["2", "9", "-1", "999999999999999999"])
 @pytest.mark.parametrize("action", ["complete", "reopen", "edit", "up", "down"])
-def test_an_action_on_a_todo_that_is_gone_says_so_kindly(
+def test_an_action_on_a_missing_todo_returns_a_helpful_404(
     three: Client, rows: Rows, todo: str, action: str
 ) -> None:
     three.post("/todos/2/reopen" if action == "complete" else "/todos/2/complete")
@@ -676,12 +674,12 @@ def test_an_action_on_a_todo_that_is_gone_says_so_kindly(
     answer = three.post(path, data={"text": "cake", "past": "3"})
     assert answer.status_code == 404
     assert "is gone" in answer.text
-    assert '<p class="typed" dir="auto">cake</p>' in answer.text  # nobody has to write it again
+    assert '<p class="typed" dir="auto">cake</p>' in answer.text  # nobody has to retype it
     assert '<a href="/">Go to the list</a>' in answer.text
     assert rows() == before
 
 
-def test_the_pages_of_a_todo_that_is_gone_are_gone(three: Client) -> None:
+def test_a_missing_todo_has_no_pages(three: Client) -> None:
     assert three.post("/todos/9/delete").status_code == 404
     three.post("/todos/2/delete")
     assert three.get("/todos/2").status_code == 404
@@ -710,11 +708,11 @@ def test_the_pages_of_a_todo_that_is_gone_are_gone(three: Client) -> None:
         "/todos/1/nonsense",
     ],
 )
-def test_an_address_that_cannot_be_ours_is_not_found(three: Client, path: str) -> None:
+def test_an_invalid_address_returns_404(three: Client, path: str) -> None:
     assert three.get(path).status_code == 404
 
 
-def test_a_filter_that_is_unknown_changes_nothing(three: Client, rows: Rows) -> None:
+def test_an_unknown_filter_returns_404_and_changes_nothing(three: Client, rows: Rows) -> None:
     before = rows()
     for path in ("/", "/todos/1", "/todos/1/delete", "/complete-all", "/undo"):
         fields = {"show": "nonsense", "text": "cake", "deleted_at": "x"}
@@ -722,7 +720,7 @@ def test_a_filter_that_is_unknown_changes_nothing(three: Client, rows: Rows) -> 
     assert rows() == before
 
 
-def test_a_link_changes_nothing(three: Client, rows: Rows) -> None:
+def test_get_on_an_action_returns_405_and_changes_nothing(three: Client, rows: Rows) -> None:
     before = rows()
     for path in ("/todos/1/complete", "/todos/1/delete", "/complete-all", "/undo"):
         answer = three.get(path)
@@ -730,7 +728,7 @@ def test_a_link_changes_nothing(three: Client, rows: Rows) -> None:
     assert rows() == before
 
 
-def test_a_todo_whose_number_is_zero_or_less_can_be_used(client: Client, database: Path) -> None:
+def test_todos_with_ids_of_zero_or_below_work(client: Client, database: Path) -> None:
     run_sql(database, "INSERT INTO todos (id, text) VALUES (-5, 'below zero'), (0, 'zero')")
     act(client, "/todos/-5/up", past="0")
     act(client, "/todos/-5", text="on top")

@@ -1,4 +1,4 @@
-"""What a visitor does with the list: see it, and add to it."""
+"""What a visitor does first: view the list, and add to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_list_is_empty_at_first(client: Client) -> None:
     assert shown(client) == []
 
 
-def test_the_form_has_its_field_its_label_and_its_button(client: Client) -> None:
+def test_the_form_has_a_field_a_label_and_a_button(client: Client) -> None:
     page = client.get("/").text
     assert '<form method="post" action="/">' in page
     assert '<label for="text">New todo</label>' in page
@@ -30,9 +30,7 @@ def test_the_form_has_its_field_its_label_and_its_button(client: Client) -> None
     assert '<button class="main">Add todo</button>' in page
 
 
-def test_adding_a_todo_stores_it_and_sends_the_browser_to_the_list(
-    client: Client, stored: Stored
-) -> None:
+def test_adding_a_todo_stores_it_and_redirects_to_the_list(client: Client, stored: Stored) -> None:
     answer = client.post("/", data={"text": "milk"})
     assert answer.status_code == 303
     assert answer.headers["Location"] == "/?added=1"
@@ -40,7 +38,7 @@ def test_adding_a_todo_stores_it_and_sends_the_browser_to_the_list(
     assert shown(client) == ["milk"]
 
 
-def test_a_todo_knows_when_it_was_added(client: Client, database: Path) -> None:
+def test_a_todo_records_when_it_was_added(client: Client, database: Path) -> None:
     client.post("/", data={"text": "milk"})
     with closing(sqlite3.connect(database)) as connection:
         ago = "strftime('%s', 'now') - strftime('%s', created_at)"
@@ -50,7 +48,7 @@ def test_a_todo_knows_when_it_was_added(client: Client, database: Path) -> None:
     assert (completed_at, deleted_at) == (None, None)
 
 
-def test_the_newest_todo_is_on_top(client: Client) -> None:
+def test_the_newest_todo_comes_first(client: Client) -> None:
     for text in ("milk", "bread", "honey"):
         client.post("/", data={"text": text})
     assert shown(client) == ["honey", "bread", "milk"]
@@ -74,13 +72,13 @@ def test_the_newest_todo_is_on_top(client: Client) -> None:
         "🍞" * 500,
     ],
 )
-def test_any_text_comes_back_as_it_was_typed(client: Client, stored: Stored, text: str) -> None:
+def test_any_text_is_stored_and_shown_as_typed(client: Client, stored: Stored, text: str) -> None:
     assert client.post("/", data={"text": text}).status_code == 303
     assert stored() == [text]
     assert shown(client) == [text]
 
 
-def test_white_space_around_a_text_is_trimmed(client: Client, stored: Stored) -> None:
+def test_whitespace_around_the_text_is_trimmed(client: Client, stored: Stored) -> None:
     client.post("/", data={"text": " \t\r\n\u00a0 milk  and honey \u3000\n"})
     assert stored() == ["milk  and honey"]
 
@@ -104,7 +102,7 @@ def test_line_breaks_become_spaces(client: Client, stored: Stored, text: str) ->
         ("c1 \x9b here", "Remove the control characters"),
     ],
 )
-def test_a_bad_text_comes_back_with_the_reason(
+def test_an_invalid_text_comes_back_with_the_reason(
     client: Client, stored: Stored, text: str, problem: str
 ) -> None:
     client.post("/", data={"text": "bread"})
@@ -119,33 +117,31 @@ def test_a_bad_text_comes_back_with_the_reason(
     assert stored() == ["bread"]
 
 
-def test_what_was_typed_comes_back_escaped(client: Client) -> None:
+def test_an_invalid_text_comes_back_escaped(client: Client) -> None:
     answer = client.post("/", data={"text": '"><script>' + "x" * 500})
     assert 'value="&quot;&gt;&lt;script&gt;xxx' in answer.text
 
 
-def test_a_form_without_the_field_is_an_empty_text(client: Client, stored: Stored) -> None:
+def test_a_missing_text_field_counts_as_empty(client: Client, stored: Stored) -> None:
     assert client.post("/", data={"other": "milk"}).status_code == 422
     assert stored() == []
 
 
-def test_a_row_put_in_by_hand_is_on_the_next_page(client: Client, database: Path) -> None:
+def test_a_row_inserted_by_hand_is_on_the_next_page(client: Client, database: Path) -> None:
     client.post("/", data={"text": "milk"})
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("INSERT INTO todos (text) VALUES ('by hand')")
     assert shown(client) == ["by hand", "milk"]
 
 
-def test_rows_that_are_no_proper_text_are_shown_all_the_same(
-    client: Client, database: Path
-) -> None:
+def test_rows_without_valid_text_are_still_shown(client: Client, database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         for value in ("x'6D696C6B'", "CAST(x'6DFF6B' AS TEXT)", "42", "char(0xD800)"):
             connection.execute(f"INSERT INTO todos (text) VALUES ({value})")
     assert shown(client) == ["\ufffd\ufffd\ufffd", "42", "m\ufffdk", "milk"]
 
 
-def test_what_html_has_no_place_for_is_shown_as_a_replacement_character(
+def test_characters_invalid_in_html_are_shown_as_u_fffd(
     client: Client, database: Path, stored: Stored
 ) -> None:
     client.post("/", data={"text": "\ufdd0 \U0010ffff"})

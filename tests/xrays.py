@@ -1,4 +1,4 @@
-"""What the tests of the x-ray share: small applications to watch, and the story as text."""
+"""Helpers for the tests of the x-ray: small applications, and a client that returns stories."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Watched(Client):
         return super().open(*args, buffered=True, **kwargs)
 
     def story(self, number: int = 0) -> Story:
-        """The story of a request: of the last one, unless it has a number."""
+        """Return the story of the request with this number, or of the last one."""
         traces = self.xray.traces
         trace = traces.get(number) if number else traces.last()[0]
         assert trace
-        assert not [remark for remark in trace.remarks if "x-ray itself failed" in remark]
+        assert not [warning for warning in trace.warnings if "x-ray itself failed" in warning]
         return tell(trace, traces)
 
-    def told(self, number: int = 0, part: int = 0) -> str:
-        """The story as text in one line, or one part of it."""
+    def text(self, number: int = 0, part: int = 0) -> str:
+        """Return the story, or one part of it, as one line of text."""
         story = self.story(number)
         if part:
             story = story._replace(parts=[story.parts[part - 1]])
@@ -55,7 +55,7 @@ def watching(app: Any) -> Iterator[Watched]:
 
 
 def answering(page: str, act: Callable[[WSGIEnvironment], object] = lambda _: None) -> App:
-    """An application that does something, and answers with a page."""
+    """Return an application that calls `act(environ)` and responds with a page."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         act(environ)

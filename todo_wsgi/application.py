@@ -50,7 +50,7 @@ def create_app(path: str | os.PathLike[str] | None = None, *, mode: str = "rwc")
 
     Without a path it is that of the environment variable TODO_DB, or else `todos.db` in the current
     folder. A missing file is created, unless `mode` is "rw". Raises DatabaseUnusable if that fails,
-    or if the file is no todo list.
+    or if its table `todos` is not ours.
     """
     app = Application(Database(path or os.environ.get("TODO_DB") or "todos.db", mode=mode))
     atexit.register(app.close)  # under whatever server
@@ -71,7 +71,8 @@ class Application:
     def respond(self, request: Request) -> WSGIApplication:
         """Return the response of the request's handler, or the page of the error that it raised.
 
-        Nothing that a client sends, and no state of the database, makes this raise.
+        A response is itself callable, as a WSGI application. Nothing that a client sends, and no
+        state of the database, makes this raise.
         """
         try:
             handler, numbers = match(ROUTES, request.method, request.path)

@@ -1,9 +1,9 @@
 """What a visitor can do: one function for each, from a request to a response.
 
 These are the C of MVC, the controllers (Flask and Django call them views): they read the request,
-call the model (`storage/models.py`, `storage/undo.py`) and choose the view
-(`presentation/pages.py`). `Application.respond` calls them, and makes pages of what they raise: an
-HTTPError about the request, an sqlite3.Error about the database.
+call the model (`storage/`) and choose the view (`presentation/pages.py`). `Application.respond`
+calls them, and renders what they raise: an HTTPError about the request, any other error about the
+database.
 
 Every handler that changes the list redirects to it. The address there names the change, like
 `?completed=7` or `?deleted_at=...`; the page reports it, if the database still agrees.
@@ -11,7 +11,6 @@ Every handler that changes the list redirects to it. The address there names the
 
 import sqlite3
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from todo_wsgi.http.errors import BadRequest, NotFound
@@ -20,20 +19,16 @@ from todo_wsgi.http.request import Request, read_integer
 from todo_wsgi.http.response import TEXT, Response, redirect
 from todo_wsgi.presentation import pages, todotxt
 from todo_wsgi.presentation.listing import Listing, read_listing
-from todo_wsgi.presentation.pages import Event
 from todo_wsgi.storage import models, transfer, undo
 from todo_wsgi.storage.database import Database
-from todo_wsgi.storage.models import Todo
 
 _GONE = "This todo is gone: somebody may have deleted it. Nothing was changed."
-
-# The list
 
 
 def show_todos(request: Request, database: Database) -> Response:
     """GET /: the list; the address says which part of it, and what has just happened."""
     listing = read_listing(request.query)
-    if request.query.keys() <= {"show", "from"}:  # nothing has: this is what many ask for
+    if request.query.keys() <= {"show", "from"}:  # no event: visitors can share the page
         return database.cached(listing, lambda: _list_page(database, listing))
     return _list_page(database, listing, request.query)
 
@@ -57,12 +52,12 @@ def create_todo(request: Request, database: Database) -> Response:
 def _list_page(
     database: Database,
     listing: Listing,
-    query: Mapping[str, str] = MappingProxyType({}),
+    query: Mapping[str, str] | None = None,
     *,
     text: str = "",
     problem: str = "",
 ) -> Response:
-    one_more = models.PAGE_SIZE + 1  # than a page shows, to know whether there are more
+    one_more = models.PAGE_SIZE + 1  # than a page shows, to see whether there is a next page
     with database.snapshot() as connection:
         return pages.list_page(
             listing,
@@ -70,27 +65,27 @@ def _list_page(
             models.list_todos_above(connection, listing.show, listing.start, one_more),
             left=models.count_active(connection),
             has_completed=bool(models.list_todos(connection, "completed", None, 1)),
-            event=_read_event(connection, query),
+            event=_read_event(connection, query or {}),
             text=text,
             problem=problem,
         )
 
 
-def _read_event(connection: sqlite3.Connection, query: Mapping[str, str]) -> Event | None:
+def _read_event(connection: sqlite3.Connection, query: Mapping[str, str]) -> pages.Event | None:
     """Return what has just happened: the address names it, the database has the todos."""
     for name, column in (("deleted", "deleted_at"), ("completed", "completed_at")):
         if time := query.get(column):
             todos = undo.find(connection, column, time)
-            return Event(name, todos, undo=(column, time)) if todos else None
+            return pages.Event(name, todos, undo=(column, time)) if todos else None
     for name in ("added", "completed", "reopened", "saved", "moved", "restored"):
         todo_id = read_integer(query.get(name, ""))
         if todo_id is not None and (todo := models.find_todo(connection, todo_id)):
             # When the page is reloaded, somebody may have changed the state.
             reported = {"completed": True, "reopened": False}.get(name, todo.is_completed)
-            return Event(name, [todo]) if reported == todo.is_completed else None
+            return pages.Event(name, [todo]) if reported == todo.is_completed else None
     for name in ("imported", "undone"):
         if query.get(name) == "all":
-            return Event(name, [])
+            return pages.Event(name, [])
     return None
 
 
@@ -143,7 +138,7 @@ def _move_todo(request: Request, database: Database, todo_id: int, *, up: bool) 
     listing = read_listing(request.form)
     past = read_integer(request.form.get("past", ""))
     if past is None:
-        raise BadRequest("The field `past` has to be the number of the todo to move this one past.")
+        raise BadRequest("The field `past` must be the number of the todo to move this one past.")
     todo = database.write(models.move_todo, todo_id, past, up=up)
     if todo is None:
         raise NotFound("This todo, or the one to move it past, is gone. Nothing was changed.")
@@ -159,22 +154,23 @@ def delete_todo(request: Request, database: Database, todo_id: int) -> Response:
     return _redirect_to_page(database, listing, deleted_at=time)
 
 
-def _found(todo: Todo | None) -> Todo:
+def _found(todo: models.Todo | None) -> models.Todo:
     if todo is None:
         raise NotFound(_GONE)
     return todo
 
 
-def _redirect_to_row(database: Database, listing: Listing, todo: Todo, **event: int) -> Response:
-    """Send the browser to the todo's row, or where the filter hides it, to the one next to it."""
-    connection = database.connection()
-    show, place = listing.show, todo.place
+def _redirect_to_row(
+    database: Database, listing: Listing, todo: models.Todo, **event: int
+) -> Response:
+    """Send the browser to the todo's row, or to the one next to it if the filter hides it."""
+    connection, show, place = database.connection(), listing.show, todo.place
     nearest = models.list_todos(connection, show, place, 1)  # itself, or the next one below
     nearest = nearest or models.list_todos_above(connection, show, place, 1)
     if not nearest:
         return _redirect_to_page(database, listing, **event)
     if nearest[0] not in models.list_todos(connection, show, listing.start):
-        listing = Listing(show, nearest[0].place)  # it is on another page: one that begins with it
+        listing = Listing(show, nearest[0].place)  # another page, which starts with it
     return redirect(listing.address(row=nearest[0].id, **event))
 
 
@@ -187,7 +183,7 @@ def _redirect_to_page(database: Database, listing: Listing, **event: Any) -> Res
     return redirect(listing.address(**event))
 
 
-# Many todos at once
+# Many todos at once, and undo
 
 
 def complete_all(request: Request, database: Database) -> Response:
@@ -205,17 +201,17 @@ def clear_completed(request: Request, database: Database) -> Response:
 def undo_change(request: Request, database: Database) -> Response:
     """POST /undo: undo the change that the field `deleted_at` or `completed_at` names.
 
-    Nothing is left to undo after a double click, or where somebody has changed it since.
+    After a double click nothing is left to undo. Todos that were changed since are left alone.
     """
     listing = read_listing(request.form)
     named = [(column, request.form[column]) for column in undo.TIMES if request.form.get(column)]
     if not named:
-        raise BadRequest("The field `deleted_at` or `completed_at` has to say what to undo.")
+        raise BadRequest("The field `deleted_at` or `completed_at` must say what to undo.")
     column, time = named[0]
-    if not undo.is_recoverable(column, time):
-        raise NotFound("That was deleted more than 30 days ago, and is gone for good.")
     todos = undo.find(database.connection(), column, time)
     count = database.write(undo.undo, column, time)
+    if not undo.is_recoverable(column, time):
+        raise NotFound("That was deleted more than 30 days ago, and is gone for good.")
     if count == len(todos) == 1:
         event = "restored" if column == "deleted_at" else "reopened"
         return _redirect_to_row(database, listing, todos[0], **{event: todos[0].id})

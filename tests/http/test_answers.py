@@ -1,4 +1,4 @@
-"""The answers of the contract: each status, and the headers that come with all of them."""
+"""The HTTP contract: every status code, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Stored = Callable[[], list[str]]
 
 
 def post(client: Client, body: bytes, **environ: object) -> TestResponse:
-    """Send a form's bytes as they are; `environ` replaces what the server says of them."""
+    """Send the raw bytes of a form; `environ` overrides what the server says about them."""
     return client.post("/", data=body, content_type=FORM, environ_overrides=environ)
 
 
@@ -50,27 +50,27 @@ def post(client: Client, body: bytes, **environ: object) -> TestResponse:
         ("POST", "/healthz", 405),
     ],
 )
-def test_each_method_and_path_has_its_status(
+def test_each_method_and_path_returns_its_status(
     client: Client, method: str, path: str, status: int
 ) -> None:
     assert client.open(path, method=method).status_code == status
 
 
 @pytest.mark.parametrize("path", ["/\xff", "/\xed\xa0\x80", "/\xc3"])
-def test_a_path_that_is_not_utf_8_is_refused_with_400(client: Client, path: str) -> None:
+def test_a_path_that_is_not_utf_8_returns_400(client: Client, path: str) -> None:
     answer = client.get("/", environ_overrides={"PATH_INFO": path})
     assert answer.status_code == 400
-    assert "The address is not written in UTF-8." in answer.text
+    assert "The address is not encoded in UTF-8." in answer.text
 
 
 @pytest.mark.parametrize(("path", "allow"), [("/", "GET, HEAD, POST"), ("/healthz", "GET, HEAD")])
-def test_405_names_the_methods_that_are_allowed(client: Client, path: str, allow: str) -> None:
+def test_405_lists_the_allowed_methods(client: Client, path: str, allow: str) -> None:
     answer = client.put(path)
     assert answer.headers["Allow"] == allow
-    assert f"This address answers to {allow} only." in answer.text
+    assert f"This address supports {allow} only." in answer.text
 
 
-def test_an_empty_path_is_the_homepage(client: Client) -> None:
+def test_an_empty_path_is_the_home_page(client: Client) -> None:
     answer = client.get("/", environ_overrides={"PATH_INFO": "", "SCRIPT_NAME": "/x"})
     assert answer.status_code == 200
 
@@ -84,12 +84,12 @@ def test_head_is_get_without_the_body(client: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/healthz"])
-def test_what_may_change_is_asked_for_again(client: Client, path: str) -> None:
+def test_dynamic_responses_must_be_revalidated(client: Client, path: str) -> None:
     assert client.get(path).headers["Cache-Control"] == "private, no-cache"
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing"])
-def test_pages_are_html_in_utf_8_in_the_sites_own_look(client: Client, path: str) -> None:
+def test_pages_are_utf_8_html_with_the_sites_style_sheet(client: Client, path: str) -> None:
     answer = client.get(path)
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert answer.text.startswith("<!doctype html>")
@@ -109,7 +109,7 @@ def test_an_error_page_says_what_to_do(client: Client) -> None:
 @pytest.mark.parametrize(
     ("file", "content_type"), [(STYLE, "text/css; charset=utf-8"), (ICON, "image/svg+xml")]
 )
-def test_a_file_is_kept_by_the_browser_under_the_address_of_its_content(
+def test_static_files_have_hashed_paths_and_are_immutable(
     client: Client, file: StaticFile, content_type: str
 ) -> None:
     answer = client.get(file.path)
@@ -123,14 +123,14 @@ def test_the_style_sheet_is_small(client: Client) -> None:
     assert len(client.get(STYLE.path).data) <= 6000
 
 
-# What goes over the wire: not what the browser has already, and compressed if it takes that
+# Conditional requests and compression
 
-LONG = ["/", "/?show=active", "/import", STYLE.path]  # longer than a packet, and so compressed
+LONG = ["/", "/?show=active", "/import", STYLE.path]  # longer than a packet, so they are compressed
 
 
 @pytest.mark.parametrize("path", [*LONG, ICON.path])
 @pytest.mark.parametrize("given", ["{}", "W/{}", '"other", {}', "*"])
-def test_who_has_it_already_gets_304(client: Client, path: str, given: str) -> None:
+def test_a_matching_etag_returns_304(client: Client, path: str, given: str) -> None:
     first = client.get(path)
     given = given.format(first.headers["ETag"])
     for method in ("GET", "HEAD"):
@@ -143,25 +143,25 @@ def test_who_has_it_already_gets_304(client: Client, path: str, given: str) -> N
 
 @pytest.mark.parametrize("path", LONG)
 @pytest.mark.parametrize("given", ['"other"', "", "x" * 9, '""'])
-def test_who_has_another_one_gets_it_anew(client: Client, path: str, given: str) -> None:
+def test_a_different_etag_returns_the_full_response(client: Client, path: str, given: str) -> None:
     assert client.get(path, headers={"If-None-Match": given}).status_code == 200
 
 
-def test_what_is_no_page_of_the_list_has_no_etag(client: Client) -> None:
+def test_error_pages_and_redirects_have_no_etag(client: Client) -> None:
     for answer in (client.get("/nothing"), client.post("/"), client.post("/complete-all")):
         assert "ETag" not in answer.headers
 
 
-def test_a_page_that_has_changed_has_another_etag(client: Client) -> None:
+def test_a_changed_page_has_a_different_etag(client: Client) -> None:
     etag = client.get("/").headers["ETag"]
     client.post("/", data={"text": "milk"})
     assert client.get("/", headers={"If-None-Match": etag}).status_code == 200
     client.post("/todos/1/delete")
-    assert client.get("/", headers={"If-None-Match": etag}).status_code == 304  # as it was
+    assert client.get("/", headers={"If-None-Match": etag}).status_code == 304  # unchanged again
 
 
 @pytest.mark.parametrize("path", LONG)
-def test_who_takes_gzip_gets_it_compressed(client: Client, path: str) -> None:
+def test_a_client_that_accepts_gzip_gets_gzip(client: Client, path: str) -> None:
     plain = client.get(path)
     compressed = client.get(path, headers={"Accept-Encoding": "gzip, deflate, br, zstd"})
     assert "Content-Encoding" not in plain.headers
@@ -169,7 +169,7 @@ def test_who_takes_gzip_gets_it_compressed(client: Client, path: str) -> None:
     assert gzip.decompress(compressed.data) == plain.data
     assert len(compressed.data) < len(plain.data)
     assert plain.headers["Vary"] == compressed.headers["Vary"] == "Accept-Encoding"
-    # Each form has an ETag of its own, and 304 goes by it.
+    # Each encoding has its own ETag, and a 304 requires the matching one.
     tag = {"If-None-Match": compressed.headers["ETag"]}
     again = client.get(path, headers={"Accept-Encoding": "gzip", **tag})
     assert again.status_code == 304
@@ -178,7 +178,7 @@ def test_who_takes_gzip_gets_it_compressed(client: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", LONG)
-def test_head_is_get_without_the_body_when_compressed_too(client: Client, path: str) -> None:
+def test_a_compressed_head_is_get_without_the_body(client: Client, path: str) -> None:
     get, head = (
         client.open(path, method=method, headers={"Accept-Encoding": "gzip"})
         for method in ("GET", "HEAD")
@@ -206,32 +206,32 @@ def test_head_is_get_without_the_body_when_compressed_too(client: Client, path: 
         ("gzip2, ;q=1,,", False),
     ],
 )
-def test_accept_encoding_says_who_takes_gzip(
+def test_accept_encoding_controls_compression(
     client: Client, accept_encoding: str, is_compressed: bool
 ) -> None:
     answer = client.get("/", headers={"Accept-Encoding": accept_encoding})
     assert ("Content-Encoding" in answer.headers) == is_compressed
 
 
-def test_a_page_is_compressed_once(
+def test_a_page_is_compressed_only_once(
     client: InProcessClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.asks_twice = False
     compressed = []
     compress = zlib.compress
 
-    def note_and_compress(data: bytes, **options: int) -> bytes:
+    def record_and_compress(data: bytes, **options: int) -> bytes:
         compressed.append(data)
         return compress(data, **options)
 
-    monkeypatch.setattr(zlib, "compress", note_and_compress)
+    monkeypatch.setattr(zlib, "compress", record_and_compress)
     for _ in range(3):
         for method in ("GET", "HEAD"):
             client.open("/", method=method, headers={"Accept-Encoding": "gzip"})
     assert len(compressed) == 1
 
 
-def test_what_is_short_is_not_compressed(client: Client) -> None:
+def test_short_responses_are_not_compressed(client: Client) -> None:
     for answer in (
         client.get("/healthz", headers={"Accept-Encoding": "gzip"}),
         client.post("/", data={"text": "milk"}, headers={"Accept-Encoding": "gzip"}),
@@ -240,28 +240,26 @@ def test_what_is_short_is_not_compressed(client: Client) -> None:
         assert "Vary" not in answer.headers
 
 
-# Forms: what is read of a body, and what is refused
+# Forms: which bodies are read, and which are refused
 
 
 @pytest.mark.parametrize(
     "content_type", [FORM, "Application/X-WWW-Form-URLencoded ; charset=UTF-8"]
 )
-def test_a_form_is_read_by_its_content_type(
-    client: Client, stored: Stored, content_type: str
-) -> None:
+def test_a_urlencoded_form_is_read(client: Client, stored: Stored, content_type: str) -> None:
     assert client.post("/", data=b"text=milk", content_type=content_type).status_code == 303
     assert stored() == ["milk"]
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "multipart/form-data; boundary=x"])
-def test_another_content_type_is_refused_with_415(
+def test_another_content_type_returns_415(
     client: Client, stored: Stored, content_type: str
 ) -> None:
     assert client.post("/", data=b"text=milk", content_type=content_type).status_code == 415
     assert stored() == []
 
 
-def test_no_body_is_a_form_without_fields(client: Client, stored: Stored) -> None:
+def test_an_empty_body_is_a_form_without_fields(client: Client, stored: Stored) -> None:
     client.post("/", data={"text": "milk"})
     assert client.post("/").status_code == 422
     assert client.post("/todos/1/complete").status_code == 303
@@ -290,18 +288,18 @@ def test_a_form_is_decoded(client: Client, stored: Stored, body: bytes, text: st
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        (b"text=\xff", "not written in UTF-8"),
-        (b"text=%ff", "not written in UTF-8"),
-        (b"%ff=milk", "not written in UTF-8"),
-        (b"text=%ED%A0%80", "not written in UTF-8"),  # a lone surrogate
-        (b"text=%zz", "&#x27;%zz&#x27; in it: write a percent sign as %25"),
-        (b"text=100%", "&#x27;%&#x27; in it"),
+        (b"text=\xff", "not encoded in UTF-8"),
+        (b"text=%ff", "not encoded in UTF-8"),
+        (b"%ff=milk", "not encoded in UTF-8"),
+        (b"text=%ED%A0%80", "not encoded in UTF-8"),  # a lone surrogate
+        (b"text=%zz", "contains &#x27;%zz&#x27;: write a percent sign as %25"),
+        (b"text=100%", "contains &#x27;%&#x27;: write"),
         (b"text=milk&text=honey", "a field twice"),
         (b"a=1&" * 101 + b"text=milk", "more than 100 fields"),
         (b"&".join(b"%d=" % number for number in range(9000)), "more than 100 fields"),
     ],
 )
-def test_a_form_that_cannot_be_decoded_is_refused_with_400(
+def test_a_form_that_cannot_be_decoded_returns_400(
     client: Client, stored: Stored, body: bytes, detail: str
 ) -> None:
     answer = post(client, body)
@@ -323,14 +321,14 @@ def test_a_form_that_cannot_be_decoded_is_refused_with_400(
         ("9" * 5000, 413),
         ("65537", 413),
         ("9" * 30, 413),
-        ("100", 400),  # more than there is: cut short
+        ("100", 400),  # more than was sent: cut off
         ("", 411),
     ],
 )
-def test_a_wrong_length_is_refused(
+def test_a_wrong_content_length_is_refused(
     app: Application, stored: Stored, length: str, status: int
 ) -> None:
-    # The validator itself refuses some of these, so this goes without it.
+    # The validator rejects some of these itself, so this test bypasses it.
     client = Client(app)
     assert post(client, b"text=milk", CONTENT_LENGTH=length).status_code == status
     assert stored() == []
@@ -341,19 +339,17 @@ def test_a_body_of_64_kib_is_read_and_a_larger_one_refused(client: Client, store
     assert post(client, fits).status_code == 303
     answer = post(client, fits + b"x")
     assert answer.status_code == 413
-    assert "Send less; nothing was changed." in answer.text
+    assert "Nothing was changed: shorten it" in answer.text
     assert stored() == ["milk"]
 
 
 @pytest.mark.parametrize(("size", "status"), [(12, 303), (64 * 1024, 303), (64 * 1024 + 1, 413)])
-def test_a_body_without_a_length_is_read_to_its_end_if_the_server_marks_it(
-    client: Client, size: int, status: int
-) -> None:
+def test_a_terminated_body_is_read_without_a_length(client: Client, size: int, status: int) -> None:
     environ = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
     assert post(client, b"text=milk&x=".ljust(size, b"x"), **environ).status_code == status
 
 
-def test_a_connection_that_breaks_is_no_error_of_ours(client: Client, stored: Stored) -> None:
+def test_a_connection_that_breaks_returns_400(client: Client, stored: Stored) -> None:
     class Broken(BytesIO):
         def read(self, _: int | None = -1) -> bytes:
             raise ConnectionResetError
@@ -362,11 +358,11 @@ def test_a_connection_that_breaks_is_no_error_of_ours(client: Client, stored: St
         environ = {"wsgi.input": Broken(), "CONTENT_LENGTH": length, "wsgi.input_terminated": True}
         answer = post(client, b"", **environ)
         assert answer.status_code == 400
-        assert "ended before all of it had come" in answer.text
+        assert "The request was cut off" in answer.text
     assert stored() == []
 
 
-# Other sites
+# Cross-site requests
 
 
 @pytest.mark.parametrize(
@@ -392,7 +388,7 @@ def test_a_connection_that_breaks_is_no_error_of_ours(client: Client, stored: St
         ({"Origin": "null", "Host": ""}, 403),
     ],
 )
-def test_a_form_on_another_site_is_refused_with_403(
+def test_a_cross_site_post_returns_403(
     client: Client, stored: Stored, headers: dict[str, str], status: int
 ) -> None:
     answer = client.post("/", data={"text": "milk"}, headers=headers)
@@ -400,16 +396,16 @@ def test_a_form_on_another_site_is_refused_with_403(
     assert stored() == (["milk"] if status == 303 else [])
 
 
-def test_a_link_on_another_site_is_followed(client: Client) -> None:
+def test_a_link_from_another_site_works(client: Client) -> None:
     assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
 
 
-# The database in trouble: 503, nothing lost, and back as soon as it is there again
+# Database failures: 503, no data loss, and recovery as soon as the database is back
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, database: Path) -> Iterator[Client]:
-    """A client of an application that waits for a lock for a moment only."""
+    """A client for an application that gives up on a lock almost at once."""
     monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.01)
     app = create_app(database)
     yield in_process(app)
@@ -423,7 +419,7 @@ def assert_is_unavailable(answer: TestResponse) -> None:
     assert "Traceback" not in answer.text
 
 
-def test_503_while_another_program_holds_the_database(impatient: Client, database: Path) -> None:
+def test_503_while_another_program_locks_the_database(impatient: Client, database: Path) -> None:
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         answer = impatient.post("/", data={"text": "milk"})
@@ -448,7 +444,7 @@ def test_503_while_the_disk_is_full(client: Client, app: Application, stored: St
 
 
 @POSIX_ONLY
-def test_503_while_the_file_is_gone(client: Client, database: Path, stored: Stored) -> None:
+def test_503_while_the_file_is_missing(client: Client, database: Path, stored: Stored) -> None:
     client.post("/", data={"text": "milk"})
     assert client.get("/").status_code == 200
     moved = database.rename(database.with_name("moved.db"))
@@ -467,7 +463,7 @@ def test_503_while_the_file_is_gone(client: Client, database: Path, stored: Stor
 
 
 @POSIX_ONLY
-def test_503_if_the_file_goes_while_a_change_waits(
+def test_503_if_the_file_disappears_while_a_change_waits(
     client: Client, app: Application, database: Path
 ) -> None:
     client.get("/")
@@ -487,7 +483,7 @@ def test_503_if_the_file_goes_while_a_change_waits(
 
 
 @POSIX_ONLY
-def test_503_if_the_file_goes_while_it_is_opened(
+def test_503_if_the_file_disappears_while_being_opened(
     client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = database.with_name("moved.db")
@@ -520,28 +516,26 @@ def test_503_while_another_file_is_in_its_place(
     assert stored() == ["milk", "honey"]
 
 
-def test_503_for_a_database_that_is_damaged(client: Client, database: Path) -> None:
+def test_503_for_a_damaged_database(client: Client, database: Path) -> None:
     database.write_bytes(b"no database" * 1000)
     assert_is_unavailable(client.get("/"))
     assert_is_unavailable(client.get("/healthz"))
 
 
-def test_503_for_a_database_whose_schema_is_damaged(client: Client, database: Path) -> None:
+def test_503_for_a_damaged_schema(client: Client, database: Path) -> None:
     damaged = database.read_bytes().replace(b"AUTOINCREMENT", b"AUTOINCREM\xf8NT")
     database.write_bytes(damaged)
     assert_is_unavailable(client.get("/"))
 
 
-def test_503_for_a_database_whose_table_is_gone(client: Client, database: Path) -> None:
+def test_503_for_a_missing_table(client: Client, database: Path) -> None:
     client.get("/")
     run_sql(database, "DROP TABLE todos")
     assert_is_unavailable(client.get("/"))
     assert_is_unavailable(client.post("/", data={"text": "milk"}))
 
 
-def test_503_for_an_older_database_that_somebody_put_in_its_place(
-    client: Client, database: Path
-) -> None:
+def test_503_for_a_table_replaced_by_an_older_one(client: Client, database: Path) -> None:
     client.get("/")
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript("DROP TABLE todos; CREATE TABLE todos (id, text, created_at)")
@@ -550,20 +544,20 @@ def test_503_for_an_older_database_that_somebody_put_in_its_place(
     assert_is_unavailable(client.get("/healthz"))
 
 
-# A bug of ours
+# Bugs in the application
 
 
 @pytest.mark.parametrize(
     "bug",
     [RuntimeError("secret"), sqlite3.ProgrammingError("secret")],
 )
-def test_500_for_a_bug_with_the_traceback_in_the_log_alone(
+def test_500_for_a_bug_with_the_traceback_only_in_the_log(
     client: Client,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     bug: Exception,
 ) -> None:
-    def fail(connection: sqlite3.Connection) -> None:
+    def fail(_: sqlite3.Connection) -> None:
         raise bug
 
     monkeypatch.setattr(models, "count_active", fail)
@@ -578,8 +572,6 @@ def test_500_for_a_bug_with_the_traceback_in_the_log_alone(
 @pytest.mark.parametrize(
     "sql", ["SELEKT", "SELECT id FROM todo", "INSERT INTO todos (text) VALUES (NULL)"]
 )
-def test_500_for_sql_that_is_wrong(
-    client: Client, monkeypatch: pytest.MonkeyPatch, sql: str
-) -> None:
+def test_500_for_faulty_sql(client: Client, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
     monkeypatch.setattr(models, "count_active", lambda connection: connection.execute(sql))
     assert client.get("/").status_code == 500

@@ -1,6 +1,6 @@
-"""The pages in a real browser, used as a person does, by what things are called; no JavaScript.
+"""The pages in a real browser without JavaScript; elements are found by accessible name.
 
-Each feature is used twice: with a mouse on a wide light screen, and with the keyboard alone on a
+Each feature is tested twice: with a mouse on a wide light screen, and with only the keyboard on a
 narrow dark one.
 """
 
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Literal
 
 import html_checks
 import pytest
+import screenshots
 from browsers import NARROW, WIDE, assert_is_accessible, new_page
 from conftest import fill, run_sql
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -41,7 +40,7 @@ class Person:
 
     @contextmanager
     def next_page(self) -> Iterator[None]:
-        """Do what leads to another page, and wait for it; its HTML has to be correct."""
+        """Run a block that leads to another page, wait for the page, and validate its HTML."""
         with self.page.expect_navigation(wait_until="domcontentloaded") as navigation:
             yield
         html_checks.assert_is_correct(navigation.value.text())
@@ -54,7 +53,7 @@ class Person:
         return self.page.get_by_role(role, name=name, exact=True)
 
     def click(self, name: str, role: Role = "button") -> None:
-        """Use a button or a link, and wait for the page that comes then."""
+        """Use a button or a link, and wait for the page that it leads to."""
         with self.next_page():
             self.press(self.find(role, name))
 
@@ -66,7 +65,7 @@ class Person:
             self.page.keyboard.press("Enter")
 
     def type(self, name: str, text: str) -> None:
-        """Type into a field, instead of what is in it, and press Enter."""
+        """Replace the text in a field, and press Enter."""
         field = self.find("textbox", name)
         if self.has_mouse:
             field.click()
@@ -85,19 +84,19 @@ class Person:
         self.type("New todo", text)
 
     def have(self, *texts: str) -> None:
-        """Open a list that holds these todos, the last one on top."""
+        """Open a list of these todos, the last one at the top."""
         with closing(sqlite3.connect(self.database)) as connection, connection:
             rows = [(text,) for text in texts]
             connection.executemany("INSERT INTO todos (text) VALUES (?)", rows)
         self.open("/")
 
     def sees(self, *names: str) -> list[bool]:
-        """Whether there is a button of each name."""
+        """Return, for each name, whether its button is visible."""
         return [self.find("button", name).is_visible() for name in names]
 
     @property
     def texts(self) -> list[str]:
-        """The texts of the todos, from the top."""
+        """The texts of the todos, top to bottom."""
         return self.page.locator("li .text").all_inner_texts()
 
 
@@ -111,7 +110,7 @@ def window(browser: Browser, site: Server, request: pytest.FixtureRequest) -> It
 
 @pytest.fixture
 def person(window: Person, site: Server) -> Person:
-    """Somebody who has opened the site, at an empty list."""
+    """Somebody who has just opened the site, with an empty list."""
     run_sql(site.database, "DELETE FROM todos; DELETE FROM sqlite_sequence")
     window.open("/")
     return window
@@ -123,7 +122,7 @@ def test_adding_one_todo_after_another(person: Person) -> None:
     person.add("milk")
     expect(person.page).to_have_title("Added: milk, 1 item left")
     expect(person.find("textbox", "New todo")).to_be_focused()
-    person.page.keyboard.type("<b>bread</b> & honey")  # without a look for the field
+    person.page.keyboard.type("<b>bread</b> & honey")  # the field has the focus
     with person.next_page():
         person.press(person.find("button", "Add todo"))
     assert person.texts == ["<b>bread</b> & honey", "milk"]
@@ -137,12 +136,12 @@ def test_reloading_the_page_adds_nothing(person: Person) -> None:
     assert person.texts == ["milk"]
 
 
-def test_several_lines_are_one_todo(person: Person) -> None:
+def test_several_lines_become_one_todo(person: Person) -> None:
     person.type("New todo", "milk\nand\r\nhoney")
     assert person.texts == ["milk and honey"]
 
 
-def test_a_text_that_is_too_long_comes_back(person: Person) -> None:
+def test_an_overlong_text_comes_back_with_the_reason(person: Person) -> None:
     person.have("milk")
     person.type("New todo", "x" * 501)
     field = person.find("textbox", "New todo")
@@ -156,7 +155,7 @@ def test_a_text_that_is_too_long_comes_back(person: Person) -> None:
     assert person.texts == ["bread", "milk"]
 
 
-def test_completing_and_reopening(person: Person) -> None:
+def test_a_todo_can_be_completed_and_reopened(person: Person) -> None:
     person.have("milk", "bread", "honey")
     person.click("Complete bread")
     button = person.find("button", "Reopen bread")
@@ -165,14 +164,14 @@ def test_completing_and_reopening(person: Person) -> None:
     expect(person.page.get_by_text("bread", exact=True)).to_have_css(
         "text-decoration-line", "line-through"
     )
-    person.page.keyboard.press("Tab")  # it goes on at the row
+    person.page.keyboard.press("Tab")  # continues from the row
     expect(button).to_be_focused()
     person.click("Reopen bread")
     expect(person.find("button", "Complete bread")).to_have_attribute("aria-pressed", "false")
     expect(person.page).to_have_title("Reopened: bread, 3 items left")
 
 
-def test_editing(person: Person) -> None:
+def test_a_todo_can_be_edited(person: Person) -> None:
     person.have("milk", "bread")
     person.click("Edit milk", "link")
     field = person.find("textbox", "Todo")
@@ -188,7 +187,7 @@ def test_editing(person: Person) -> None:
     expect(person.find("button", "Complete oat milk")).to_be_focused()
 
 
-def test_not_editing_after_all(person: Person) -> None:
+def test_an_edit_can_be_abandoned(person: Person) -> None:
     person.have("milk")
     person.click("Active", "link")
     person.click("Edit milk", "link")
@@ -197,7 +196,7 @@ def test_not_editing_after_all(person: Person) -> None:
     assert person.texts == ["milk"]
 
 
-def test_deleting_and_undoing_it(person: Person) -> None:
+def test_a_deletion_can_be_undone(person: Person) -> None:
     person.have("milk", "bread", "honey")
     person.click("Delete bread")
     expect(person.page.get_by_text('Deleted "bread"', exact=True)).to_be_visible()
@@ -212,7 +211,7 @@ def test_deleting_and_undoing_it(person: Person) -> None:
     expect(person.find("button", "Complete bread")).to_be_focused()
 
 
-def test_completing_and_clearing_all(person: Person) -> None:
+def test_bulk_actions_can_be_undone(person: Person) -> None:
     both = ("Mark all as complete", "Clear completed")
     assert person.sees(*both) == [False, False]
     person.have("milk", "bread", "honey")
@@ -232,7 +231,7 @@ def test_completing_and_clearing_all(person: Person) -> None:
     expect(person.find("button", "Reopen bread")).to_be_visible()
 
 
-def test_filters(person: Person) -> None:
+def test_each_filter_shows_the_matching_todos(person: Person) -> None:
     person.have("milk", "bread", "honey")
     person.click("Complete bread")
     for name, texts in [
@@ -241,7 +240,7 @@ def test_filters(person: Person) -> None:
         ("All", ["honey", "bread", "milk"]),
     ]:
         person.click(name, "link")
-        person.open(person.page.url)  # as a bookmark does
+        person.open(person.page.url)  # as a bookmark would
         expect(person.page.locator('[aria-current="page"]')).to_have_text(name)
         assert person.texts == texts
 
@@ -249,14 +248,14 @@ def test_filters(person: Person) -> None:
     person.click("Complete honey")
     assert person.texts == ["milk"]
     expect(person.find("link", "Active")).to_have_attribute("aria-current", "page")
-    person.page.keyboard.press("Tab")  # the row is gone, so it goes on at the next one
+    person.page.keyboard.press("Tab")  # the row is gone: continues from the next one
     expect(person.find("button", "Complete milk")).to_be_focused()
     person.click("Completed", "link")
     person.add("cake")
     assert person.texts == ["cake", "honey", "bread", "milk"]
 
 
-def test_moving_up_and_down(person: Person) -> None:
+def test_a_todo_can_be_moved_up_and_down(person: Person) -> None:
     person.have("milk", "bread", "honey")
     expect(person.find("button", "Move honey up")).to_be_disabled()
     expect(person.find("button", "Move milk down")).to_be_disabled()
@@ -269,7 +268,7 @@ def test_moving_up_and_down(person: Person) -> None:
     expect(person.find("button", "Complete honey")).to_be_focused()
 
 
-def test_a_long_list(person: Person, site: Server) -> None:
+def test_a_long_list_is_split_into_pages(person: Person, site: Server) -> None:
     fill(site.database, 250)
     person.open("/")
     ends = [person.texts[0], person.texts[-1]]
@@ -291,7 +290,7 @@ def test_a_long_list(person: Person, site: Server) -> None:
     assert "todo 52" in person.texts
 
 
-def test_export_and_import(person: Person) -> None:
+def test_the_list_can_be_exported_and_imported(person: Person) -> None:
     person.have("milk")
     with person.page.expect_download() as download:
         person.press(person.find("link", "Export"))
@@ -300,7 +299,7 @@ def test_export_and_import(person: Person) -> None:
     assert exported.endswith(" milk\n")
 
     person.click("Import", "link")
-    field = person.find("textbox", "Todos, one a line")
+    field = person.find("textbox", "Todos, one per line")
     field.fill("x bread\nhoney\n2026-02-30 cake\n")
     person.click("Import")
     expect(person.page).to_have_title("Error: Line 3: there is no date 2026-02-30. Correct it.")
@@ -314,7 +313,7 @@ def test_export_and_import(person: Person) -> None:
     assert person.sees("Reopen bread", "Complete cake") == [True, True]
 
 
-def test_what_somebody_else_has_deleted(person: Person, site: Server) -> None:
+def test_completing_a_deleted_todo_shows_an_error_page(person: Person, site: Server) -> None:
     person.have("milk", "bread")
     run_sql(site.database, "UPDATE todos SET deleted_at = CURRENT_TIMESTAMP WHERE text = 'milk'")
     person.click("Complete milk")
@@ -324,7 +323,7 @@ def test_what_somebody_else_has_deleted(person: Person, site: Server) -> None:
     assert person.texts == ["bread"]
 
 
-# How it looks
+# Appearance
 
 
 LONG = "Donaudampfschifffahrtsgesellschaft" * 14 + "x" * 24
@@ -335,17 +334,17 @@ def see_list(person: Person) -> None:
     person.click("Complete milk")
 
 
-def see_list_that_is_done(person: Person) -> None:
+def see_completed_list(person: Person) -> None:
     see_list(person)
     person.click("Mark all as complete")
 
 
-def see_what_was_deleted(person: Person) -> None:
+def see_deletion(person: Person) -> None:
     see_list(person)
     person.click(f"Delete {LONG}")
 
 
-def see_what_is_not_there(person: Person) -> None:
+def see_empty_filter(person: Person) -> None:
     person.click("Completed", "link")
 
 
@@ -359,7 +358,7 @@ def see_edit(person: Person) -> None:
     person.click(f"Edit {LONG}", "link")
 
 
-def see_problem_of_edit(person: Person) -> None:
+def see_edit_problem(person: Person) -> None:
     see_edit(person)
     person.type("Todo", "")
 
@@ -368,9 +367,9 @@ def see_import(person: Person) -> None:
     person.click("Import", "link")
 
 
-def see_problem_of_import(person: Person) -> None:
+def see_import_problem(person: Person) -> None:
     see_import(person)
-    person.find("textbox", "Todos, one a line").fill(LONG + "!")
+    person.find("textbox", "Todos, one per line").fill(LONG + "!")
     person.click("Import")
 
 
@@ -382,22 +381,22 @@ def see_error(person: Person) -> None:
     "see",
     [
         see_list,
-        see_list_that_is_done,
-        see_what_was_deleted,
-        see_what_is_not_there,
+        see_completed_list,
+        see_deletion,
+        see_empty_filter,
         see_problem,
         see_edit,
-        see_problem_of_edit,
+        see_edit_problem,
         see_import,
-        see_problem_of_import,
+        see_import_problem,
         see_error,
     ],
 )
-def test_a_page_is_accessible_and_nothing_is_cut_off(
+def test_a_page_is_accessible_and_nothing_overflows(
     browser: Browser, site: Server, see: Callable[[Person], None]
 ) -> None:
     run_sql(site.database, "DELETE FROM todos; DELETE FROM sqlite_sequence")
-    # axe-core is JavaScript, and does its work in the page.
+    # axe-core is JavaScript that runs in the page.
     with new_page(browser, site, width=WIDE, java_script_enabled=True, bypass_csp=True) as page:
         person = Person(page, site, has_mouse=True)
         person.open("/")
@@ -405,7 +404,7 @@ def test_a_page_is_accessible_and_nothing_is_cut_off(
         assert_is_accessible(page)
 
 
-def test_links_stand_in_a_row_and_todos_below_each_other(person: Person) -> None:
+def test_links_form_a_row_and_todos_form_a_column(person: Person) -> None:
     person.have("milk", "bread")
     for parts, count in (("nav a", 1), ("footer a", 1), ("li", 2)):
         tops = {
@@ -414,14 +413,14 @@ def test_links_stand_in_a_row_and_todos_below_each_other(person: Person) -> None
         assert len(tops) == count
 
 
-def test_dark_is_dark_and_light_is_light(browser: Browser, site: Server) -> None:
+def test_the_background_follows_the_colour_scheme(browser: Browser, site: Server) -> None:
     for scheme, color in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(22, 24, 28)")):
         with new_page(browser, site, width=WIDE, color_scheme=scheme) as page:
             page.goto("/")
             expect(page.locator("html")).to_have_css("background-color", color)
 
 
-def test_the_print_has_the_list_and_no_more(person: Person) -> None:
+def test_only_the_list_is_printed(person: Person) -> None:
     person.have("milk", "honey", "bread")
     person.click("Delete honey")
     person.page.emulate_media(media="print")
@@ -434,7 +433,7 @@ def test_the_print_has_the_list_and_no_more(person: Person) -> None:
 
 
 @pytest.mark.parametrize("reduced_motion", ["no-preference", "reduce"])
-def test_a_change_glides_unless_somebody_wants_less_motion(
+def test_changes_are_animated_unless_motion_is_reduced(
     browser: Browser, site: Server, reduced_motion: str
 ) -> None:
     run_sql(site.database, "DELETE FROM todos; INSERT INTO todos (id, text) VALUES (1, 'milk')")
@@ -454,14 +453,13 @@ def test_a_change_glides_unless_somebody_wants_less_motion(
             page.get_by_role("button", name="Complete milk").click()
         glides = page.wait_for_function("window.glides").json_value()
         assert glides == ("true" if reduced_motion == "no-preference" else "false")
-        # So that the browser knows which row is which on both pages.
+        # The name by which the browser matches rows across the two pages.
         name = "todo-1" if reduced_motion == "no-preference" else "none"
         expect(page.locator("#todo-1")).to_have_css("view-transition-name", name)
 
 
-def test_the_readmes_pictures_are_made_by_a_script(tmp_path: Path) -> None:
-    script = ROOT / "tests" / "screenshots.py"
-    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True)
+def test_a_script_takes_the_readmes_screenshots(browser: Browser, tmp_path: Path) -> None:
+    screenshots.main(browser, tmp_path)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for picture in tmp_path.iterdir():
         assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The list as a file: export, and import, in the todo.txt format."""
+"""The list as a file: export and import in the todo.txt format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from todo_wsgi.storage.transfer import DatedTodo
 
 Stored = Callable[[], list[str]]
 
-# Lines of a file, and what they say: text, whether completed, and when it was added and completed.
+# Lines of a file, each with its text, state, creation date and completion date.
 LINES = [
     ("milk", "milk", False, None, None),
     ("2026-11-20 milk", "milk", False, "2026-11-20", None),
@@ -42,7 +42,7 @@ LINES = [
 
 
 @pytest.mark.parametrize(("line", *DatedTodo._fields), LINES)
-def test_a_line_and_a_todo_say_the_same(
+def test_a_line_and_its_todo_convert_both_ways(
     line: str, text: str, is_completed: bool, created_on: str | None, completed_on: str | None
 ) -> None:
     todo = DatedTodo(text, is_completed, created_on, completed_on)
@@ -64,11 +64,11 @@ def test_a_line_and_a_todo_say_the_same(
         ("\ufeffmilk", "milk"),
     ],
 )
-def test_what_is_no_part_of_the_format_is_text(line: str, text: str) -> None:
+def test_anything_outside_the_format_is_text(line: str, text: str) -> None:
     assert parse_todos(line) == [DatedTodo(text, False, None, None)]
 
 
-def test_the_export_is_compressed_for_who_takes_that(client: Client) -> None:
+def test_the_export_is_compressed_for_clients_that_accept_gzip(client: Client) -> None:
     client.post("/", data={"text": "milk"})
     plain = client.get("/todos.txt")
     compressed = client.get("/todos.txt", headers={"Accept-Encoding": "gzip"})
@@ -77,7 +77,7 @@ def test_the_export_is_compressed_for_who_takes_that(client: Client) -> None:
     assert plain.headers["Vary"] == compressed.headers["Vary"] == "Accept-Encoding"
 
 
-def test_the_export_is_the_list(client: Client) -> None:
+def test_the_export_matches_the_list(client: Client) -> None:
     for text in ("milk", "bread", "honey", "cake"):
         client.post("/", data={"text": text})
     client.post("/todos/2/complete", data={})
@@ -95,7 +95,7 @@ def test_the_export_of_an_empty_list_is_empty(client: Client) -> None:
     assert client.get("/todos.txt").text == ""
 
 
-def test_rows_put_in_by_hand_are_a_line_each(client: Client, database: Path) -> None:
+def test_each_row_inserted_by_hand_is_one_line(client: Client, database: Path) -> None:
     run_sql(
         database,
         """
@@ -107,19 +107,19 @@ def test_rows_put_in_by_hand_are_a_line_each(client: Client, database: Path) -> 
     assert client.get("/todos.txt").text == "x 2020-01-01 \ufffd\ufffd\ufffd\nx two lines\nmilk\n"
 
 
-def test_a_long_list_is_exported_whole(
+def test_a_long_list_is_exported_in_full(
     client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(todotxt, "_MAX_IN_MEMORY", 1000)  # so it needs a file
+    monkeypatch.setattr(todotxt, "_MAX_IN_MEMORY", 1000)  # forces a temporary file
     fill(database, 3000, "'a long line ' || i || '.'")
     lines = client.get("/todos.txt").text.splitlines()
     assert len(lines) == 3000
     assert lines[0].endswith("a long line 3000.")
     assert lines[-1].endswith("a long line 1.")
-    client.head("/todos.txt")  # a file left open would be a warning, and that an error
+    client.head("/todos.txt")  # leaving the file open would warn, and warnings are errors
 
 
-def test_what_was_exported_is_imported_as_it_was(client: Client) -> None:
+def test_an_export_can_be_imported_unchanged(client: Client) -> None:
     lines = (
         "2026-11-20 milk\n"
         "x 2026-11-22 2026-11-20 x bread\n"
@@ -129,11 +129,11 @@ def test_what_was_exported_is_imported_as_it_was(client: Client) -> None:
     answer = client.post("/import", data={"text": f"\r\n{lines}\r\n \r\n"})
     assert answer.status_code == 303
     assert answer.headers["Location"] == "/?imported=all"
-    assert "<title>Imported all todos, 3 items left</title>" in client.get("/?imported=all").text
+    assert "<title>Import finished, 3 items left</title>" in client.get("/?imported=all").text
     assert client.get("/todos.txt").text == lines
 
 
-def test_an_import_is_put_on_top_in_its_order(client: Client) -> None:
+def test_imported_todos_go_to_the_top_in_their_order(client: Client) -> None:
     client.post("/", data={"text": "old"})
     client.post("/import", data={"text": "one\ntwo\rthree\r\n\r\nx four"})
     assert shown(client) == ["one", "two", "three", "four", "old"]
@@ -159,7 +159,7 @@ def test_an_import_is_put_on_top_in_its_order(client: Client) -> None:
         ("0000-01-01 milk", "Line 1: there is no date 0000-01-01. Correct it."),
     ],
 )
-def test_a_bad_line_is_named_and_nothing_is_imported(
+def test_an_invalid_line_is_named_and_nothing_is_imported(
     client: Client, stored: Stored, text: str, problem: str
 ) -> None:
     answer = client.post("/import", data={"text": text})
@@ -186,7 +186,7 @@ def test_an_import_that_fails_halfway_imports_nothing(
 
 
 @pytest.mark.parametrize(("count", "status"), [(500, 303), (700, 413)])
-def test_about_500_lines_are_imported_at_once(
+def test_an_import_may_have_about_500_lines(
     client: Client, stored: Stored, count: int, status: int
 ) -> None:
     line = "x 2026-11-22 2026-11-20 buy milk and bread, some honey, and an umbrella for Zoë, +shop"
@@ -195,11 +195,11 @@ def test_about_500_lines_are_imported_at_once(
     assert len(stored()) == (count if status == 303 else 0)
 
 
-def test_one_long_export_at_a_time(
+def test_only_one_long_export_runs_at_a_time(
     client: Client, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def iterate(connection: sqlite3.Connection) -> Iterator[DatedTodo]:
-        with ThreadPoolExecutor() as executor:  # somebody else asks meanwhile
+    def iterate(_: sqlite3.Connection) -> Iterator[DatedTodo]:
+        with ThreadPoolExecutor() as executor:  # somebody else requests it meanwhile
             answers.append(executor.submit(in_process(app).get, "/todos.txt").result())
         yield from ()
 
@@ -210,7 +210,7 @@ def test_one_long_export_at_a_time(
     assert "Somebody else is exporting the list." in answers[0].text
 
 
-def test_an_export_for_which_the_disk_has_no_room_is_a_503(
+def test_503_if_the_disk_has_no_room_for_the_export(
     client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.post("/", data={"text": "milk"})

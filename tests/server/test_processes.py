@@ -1,4 +1,4 @@
-"""serve.py --processes: several processes at one socket, each replaced when it dies."""
+"""serve.py --processes: several processes on one socket, each replaced when it dies."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ pytestmark = POSIX_ONLY
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Server]:
-    """A server of two processes."""
+    """A server with two processes."""
     with running(serve_command("--port", "0", "--processes", "2"), tmp_path) as server:
         wait_until(lambda: len(workers(server)) == 2)
         yield server
 
 
 def workers(server: Server) -> set[int]:
-    """The numbers of the processes that answer."""
+    """Return the process IDs of the workers."""
     command = ["ps", "-A", "-ww", "-o", "ppid=", "-o", "pid=", "-o", "args="]
     listing = subprocess.run(command, capture_output=True, text=True, check=True)
     fields = [line.split(maxsplit=2) for line in listing.stdout.splitlines()]
@@ -56,28 +56,28 @@ def workers(server: Server) -> set[int]:
 
 
 def send(server: Server, request: bytes) -> bytes:
-    """Send a request on a connection of its own, which either process may get."""
+    """Send a request on a new connection, which either process may accept."""
     with server.connect() as connection:
         return exchange(connection, request)
 
 
 def wait_until_refused(server: Server) -> None:
-    """Wait until nobody listens any more."""
+    """Wait until new connections are refused."""
     with suppress(ConnectionError):
         while True:
             server.connect().close()
 
 
-def test_one_of_two_is_killed_under_load(two: Server) -> None:
+def test_killing_a_worker_under_load_loses_no_data(two: Server) -> None:
     is_over = False
 
     def add_todos(name: str) -> set[str]:
-        """Add todos until it is over; return those that the server has confirmed."""
+        """Add todos until `is_over`; return those that the server has confirmed."""
         confirmed = set()
         number = 0
         while not is_over:
             number += 1
-            with suppress(ConnectionError, IndexError):  # the process that it came to was killed
+            with suppress(ConnectionError, IndexError):  # its process was killed
                 assert status_of(send(two, post(f"text={name}-{number}".encode()))) == 303
                 confirmed.add(f"{name}-{number}")
         return confirmed
@@ -89,7 +89,7 @@ def test_one_of_two_is_killed_under_load(two: Server) -> None:
         victim = min(first)
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: victim not in workers(two))
-        for _ in range(20):  # the other one answers
+        for _ in range(20):  # the other one responds
             assert status_of(send(two, get())) == 200
         wait_until(lambda: len(workers(two)) == 2)
         for _ in range(20):
@@ -103,7 +103,7 @@ def test_one_of_two_is_killed_under_load(two: Server) -> None:
     assert len(confirmed) > 20
 
 
-def test_what_one_process_has_stored_the_other_one_shows(two: Server) -> None:
+def test_a_todo_stored_by_one_process_is_shown_by_the_other(two: Server) -> None:
     for number in range(200):
         text = f"number {number}."
         answer = send(two, post(f"text={text}".encode()))
@@ -112,14 +112,14 @@ def test_what_one_process_has_stored_the_other_one_shows(two: Server) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_requests_in_hand_are_finished_before_all_stop(two: Server, number: int) -> None:
+def test_requests_in_progress_finish_before_all_stop(two: Server, number: int) -> None:
     head, _, body = post(b"text=in+hand", "Expect: 100-continue").partition(b"text=")
     with two.connect() as client:
         client.sendall(head)
         assert client.recv(100).startswith(b"HTTP/1.1 100 Continue")
         two.process.send_signal(number)
         wait_until_refused(two)
-        two.process.send_signal(number)  # once more changes nothing
+        two.process.send_signal(number)  # a second signal changes nothing
         client.sendall(b"text=" + body)
         assert status_of(receive_all(client)) == 303
     assert two.wait() == 0
@@ -130,18 +130,18 @@ def test_requests_in_hand_are_finished_before_all_stop(two: Server, number: int)
     assert read_texts(two.database) == ["in hand"]
 
 
-LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this")
+LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 
 @LINUX_ONLY
-def test_one_that_cannot_be_replaced_is_tried_again(two: Server) -> None:
+def test_a_failed_replacement_is_retried(two: Server) -> None:
     import resource
 
     used = len(os.listdir(f"/proc/{two.process.pid}/fd"))
     soft, hard = resource.prlimit(two.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(two.process.pid, resource.RLIMIT_NOFILE, (used, hard))
     os.kill(min(workers(two)), signal.SIGKILL)
-    while "It cannot be replaced: [Errno 24]" not in two.output:
+    while "Cannot replace it: [Errno 24]" not in two.output:
         assert status_of(send(two, get())) == 200
     resource.prlimit(two.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
     wait_until(lambda: len(workers(two)) == 2)
@@ -149,7 +149,7 @@ def test_one_that_cannot_be_replaced_is_tried_again(two: Server) -> None:
 
 
 @LINUX_ONLY
-def test_ctrl_c_right_after_the_start_is_quiet(tmp_path: Path) -> None:
+def test_ctrl_c_right_after_startup_is_quiet(tmp_path: Path) -> None:
     command = ["setsid", *serve_command("--port", "0", "--processes", "2")]
     with running(command, tmp_path) as server:
         os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does
@@ -157,7 +157,7 @@ def test_ctrl_c_right_after_the_start_is_quiet(tmp_path: Path) -> None:
     assert server.output.count("\n") == 1
 
 
-def test_they_stop_when_the_one_that_started_them_is_killed(two: Server) -> None:
+def test_workers_stop_when_their_parent_is_killed(two: Server) -> None:
     assert status_of(send(two, post(b"text=milk"))) == 303
     two.process.kill()
     wait_until_refused(two)
@@ -171,7 +171,7 @@ def listener() -> Iterator[socket.socket]:
         yield listener
 
 
-def test_a_new_process_does_not_make_a_file_that_is_gone(
+def test_a_new_process_does_not_recreate_a_missing_file(
     database: Path, listener: socket.socket
 ) -> None:
     reader, _ = multiprocessing.Pipe(duplex=False)

@@ -1,4 +1,4 @@
-"""serve.py: what it prints, how it starts, how it stops, and what it says when it cannot start."""
+"""serve.py: its output, startup, graceful shutdown, and startup errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @POSIX_ONLY
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_makes_the_database_serves_and_stops_at_a_signal(
+def test_it_creates_the_database_serves_and_stops_on_a_signal(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with running(serve_command("--port", "0"), tmp_path) as server:
@@ -58,12 +58,12 @@ def test_it_makes_the_database_serves_and_stops_at_a_signal(
         assert status_of(server.send(post(b"text=milk"))) == 303
         assert server.stop(number) == 0
     assert server.output.count("\n") == 1
-    assert os.listdir(tmp_path) == ["todos.db"]  # closed: its write-ahead log is merged into it
+    assert os.listdir(tmp_path) == ["todos.db"]  # closed: the write-ahead log is merged into it
     assert read_texts(tmp_path / "todos.db") == ["milk"]
 
 
 @POSIX_ONLY
-def test_a_path_that_cannot_be_printed_is_served(tmp_path: Path) -> None:
+def test_a_database_with_an_unprintable_path_is_served(tmp_path: Path) -> None:
     command = serve_command("--port", "0", "--db", "é\udcff.db")
     with running(command, tmp_path, {"PYTHONIOENCODING": "ascii:strict"}) as server:
         assert "\\xe9\\udcff.db on http://" in server.output
@@ -71,22 +71,22 @@ def test_a_path_that_cannot_be_printed_is_served(tmp_path: Path) -> None:
 
 
 @POSIX_ONLY
-def test_requests_in_hand_are_finished_before_it_stops(tmp_path: Path) -> None:
+def test_requests_in_progress_finish_before_shutdown(tmp_path: Path) -> None:
     body = b"text=in+hand"
     head, _, _ = post(body, "Expect: 100-continue").partition(body)
     head = head.replace(b"Connection: close\r\n", b"")
     with running(serve_command("--port", "0"), tmp_path) as server, ExitStack() as stack:
         # More clients than waitress has threads, each halfway through a POST: the server has read
-        # the head, and says so with "100 Continue".
-        clients = [stack.enter_context(server.connect()) for _ in range(8)]
+        # the head, and confirms it with "100 Continue".
+        clients = [stack.enter_context(server.connect()) for _ in range(12)]
         for client in clients:
             client.sendall(head)
             assert client.recv(100).startswith(b"HTTP/1.1 100 Continue")
-        # Nobody can write, so those that come to the database have to wait there.
+        # Nobody else can write, so requests that reach the database have to wait.
         lock = stack.enter_context(closing(sqlite3.connect("todos.db", isolation_level=None)))
         lock.execute("BEGIN IMMEDIATE")
         server.process.send_signal(signal.SIGTERM)
-        with suppress(ConnectionError):  # soon nobody new is let in
+        with suppress(ConnectionError):  # soon new connections are refused
             while True:
                 server.connect().close()
         for client in clients:
@@ -97,12 +97,12 @@ def test_requests_in_hand_are_finished_before_it_stops(tmp_path: Path) -> None:
             assert status_of(answer) == 303
             assert b"\r\nConnection: close\r\n" in answer
         assert server.wait() == 0
-    assert read_texts(tmp_path / "todos.db") == ["in hand"] * 8
+    assert read_texts(tmp_path / "todos.db") == ["in hand"] * 12
 
 
 @pytest.fixture
 def signal_handlers() -> Iterator[None]:
-    """Restore them after a test in which a server runs in this process."""
+    """Restore the signal handlers after a test that runs a server in this process."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     handlers = [signal.getsignal(number) for number in numbers]
     yield
@@ -111,7 +111,7 @@ def signal_handlers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("signal_handlers")
-def test_two_signals_at_once_are_as_good_as_one(tmp_path: Path) -> None:
+def test_two_signals_at_once_act_as_one(tmp_path: Path) -> None:
     def signal_twice() -> None:
         for _ in range(2):
             signal.raise_signal(signal.SIGTERM)
@@ -121,13 +121,13 @@ def test_two_signals_at_once_are_as_good_as_one(tmp_path: Path) -> None:
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
         waitress_server.serve(app, listener, started=signal_twice)
-        assert listener.fileno() == -1  # it is closed
+        assert listener.fileno() == -1  # closed
 
 
 @POSIX_ONLY
-def test_requests_that_were_sent_before_the_signal_are_answered(tmp_path: Path) -> None:
+def test_requests_sent_before_the_signal_get_a_response(tmp_path: Path) -> None:
     with running(serve_command("--port", "0"), tmp_path) as server, ExitStack() as stack:
-        server.process.send_signal(signal.SIGSTOP)  # it sleeps, and the system takes the bytes
+        server.process.send_signal(signal.SIGSTOP)  # it sleeps, and the kernel buffers the bytes
         clients = [stack.enter_context(server.connect()) for _ in range(20)]
         for client in clients:
             client.sendall(post(b"text=sent"))
@@ -139,13 +139,13 @@ def test_requests_that_were_sent_before_the_signal_are_answered(tmp_path: Path) 
 
 
 @POSIX_ONLY
-def test_more_signals_while_it_stops_change_nothing(tmp_path: Path) -> None:
+def test_further_signals_during_shutdown_change_nothing(tmp_path: Path) -> None:
     head, _, body = post(b"text=in+hand", "Expect: 100-continue").partition(b"text=")
     with running(serve_command("--port", "0"), tmp_path) as server, server.connect() as client:
         client.sendall(head)
         assert client.recv(100).startswith(b"HTTP/1.1 100 Continue")
         server.process.send_signal(signal.SIGTERM)
-        with suppress(ConnectionError):  # it has begun to stop when nobody new is let in
+        with suppress(ConnectionError):  # shutdown has begun when new connections are refused
             while True:
                 server.connect().close()
         for _ in range(20):
@@ -158,8 +158,8 @@ def test_more_signals_while_it_stops_change_nothing(tmp_path: Path) -> None:
     assert server.output.count("\n") == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which files are open")
-def test_a_long_export_waits_in_a_file_until_it_is_sent(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc lists the open files")
+def test_a_long_export_is_buffered_in_a_file_until_it_is_sent(tmp_path: Path) -> None:
     def temporary_files() -> list[str]:
         opened = Path(f"/proc/{server.process.pid}/fd").glob("*")
         return [file for file in map(os.readlink, opened) if "(deleted)" in file]
@@ -173,14 +173,14 @@ def test_a_long_export_waits_in_a_file_until_it_is_sent(tmp_path: Path) -> None:
         assert temporary_files() == []
 
 
-def test_no_page_is_so_long_that_it_waits_in_a_file(tmp_path: Path) -> None:
+def test_no_page_is_long_enough_to_be_buffered_in_a_file(tmp_path: Path) -> None:
     client = in_process(create_app(tmp_path / "todos.db"))
     fill(tmp_path / "todos.db", PAGE_SIZE, "replace(printf('%0500d', 0), '0', char(39))")
     assert 1_500_000 < len(client.get("/").data) < SETTINGS["outbuf_overflow"] / 2
 
 
 @POSIX_ONLY
-def test_a_long_answer_is_sent_whole_to_a_slow_reader_before_it_stops(tmp_path: Path) -> None:
+def test_a_slow_client_gets_its_whole_response_before_shutdown(tmp_path: Path) -> None:
     with running(serve_command("--port", "0"), tmp_path) as server, deaf_client(server) as client:
         received = client.recv(1)
         server.process.send_signal(signal.SIGTERM)
@@ -190,11 +190,11 @@ def test_a_long_answer_is_sent_whole_to_a_slow_reader_before_it_stops(tmp_path: 
 
 
 @POSIX_ONLY
-def test_busy_connections_do_not_keep_it_from_stopping(tmp_path: Path) -> None:
+def test_busy_connections_do_not_prevent_shutdown(tmp_path: Path) -> None:
     def post_until_closed(port: int) -> int:
         added = 0
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        # A request that comes when the server has just ended is not in its hands: a reset.
+        # A request that arrives just after the server has exited gets a reset.
         with (
             closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection,
             suppress(ConnectionError),
@@ -223,8 +223,8 @@ def test_busy_connections_do_not_keep_it_from_stopping(tmp_path: Path) -> None:
 
 
 @POSIX_ONLY
-def test_a_client_that_does_not_read_is_dropped_in_time(tmp_path: Path) -> None:
-    # waitress counts its own two sockets too, so this is a limit of one client at a time.
+def test_a_client_that_does_not_read_times_out(tmp_path: Path) -> None:
+    # waitress counts its own two sockets too, so this allows one client at a time.
     limits = "{'connection_limit': 3, 'channel_timeout': 1, 'cleanup_interval': 0}"
     command = with_other_limits(f"s.SETTINGS |= {limits}")
     with running(command, tmp_path) as server, deaf_client(server) as client:
@@ -244,7 +244,7 @@ def test_it_accepts_no_more_connections_than_the_system_allows(tmp_path: Path) -
 
 
 @POSIX_ONLY
-def test_a_client_that_never_finishes_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
+def test_an_unfinished_request_does_not_prevent_shutdown(tmp_path: Path) -> None:
     with running(with_other_limits("s.GRACE = 0.1"), tmp_path) as server:
         head, _, _ = post(b"text=never", "Expect: 100-continue").partition(b"text=")
         with server.connect() as client:
@@ -254,7 +254,7 @@ def test_a_client_that_never_finishes_does_not_keep_it_from_stopping(tmp_path: P
 
 
 def with_other_limits(change: str) -> list[str]:
-    """The command for serve.py with `change` done to todo_wsgi.server.serving first."""
+    """Return a serve.py command that first applies `change` to todo_wsgi.server.serving."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import serve; "
     code += "from todo_wsgi.server import serving as s; "
     return [sys.executable, "-W", "error", "-c", f"{code}{change}; serve.main(['--port', '0'])"]
@@ -262,7 +262,7 @@ def with_other_limits(change: str) -> list[str]:
 
 @contextmanager
 def deaf_client(server: Server) -> Iterator[socket.socket]:
-    """A client that has asked for an export of 8 MB, and takes little of it until it is read."""
+    """Yield a client that has requested an 8 MB export, and has read none of it yet."""
     fill(server.database, 4000, "replace(printf('%0500d', i), '0', '🍞')")
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
@@ -277,7 +277,7 @@ def is_whole(answer: bytes) -> bool:
     return f"Content-Length: {len(body)}\r\n".encode() in head
 
 
-def test_settings_come_from_the_environment_and_flags_win(tmp_path: Path) -> None:
+def test_flags_override_settings_from_the_environment(tmp_path: Path) -> None:
     environ = {"TODO_HOST": "127.0.0.1", "PORT": "0", "TODO_DB": "environ.db"}
     with running(serve_command(), tmp_path, environ):
         assert (tmp_path / "environ.db").exists()
@@ -287,7 +287,7 @@ def test_settings_come_from_the_environment_and_flags_win(tmp_path: Path) -> Non
         assert sorted(os.listdir(tmp_path)) == ["environ.db", "flag.db"]
 
 
-def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variables_mean_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TODO_HOST", "PORT", "TRUSTED_PROXY"):
         monkeypatch.setenv(name, "")
     settings = command_line.read_settings([], "serve.py")
@@ -295,13 +295,13 @@ def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.db, settings.trusted_proxy) == (None, None)
 
 
-def test_the_variable_host_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOST", "x86_64-conda-linux-gnu")  # conda's compilers set it, and tcsh, too
+def test_the_host_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "x86_64-conda-linux-gnu")  # set by conda's compilers and by tcsh
     assert command_line.read_settings([], "serve.py").host == "127.0.0.1"
 
 
 @pytest.mark.parametrize("command", [["serve.py"], ["-m", "todo_wsgi"], [BIN / "todo-wsgi"]])
-def test_the_version(tmp_path: Path, command: list[str | Path]) -> None:
+def test_version_prints_the_version(tmp_path: Path, command: list[str | Path]) -> None:
     if command == ["serve.py"]:
         command = [ROOT / "serve.py"]
     python = [] if BIN / "todo-wsgi" in command else [sys.executable]
@@ -316,7 +316,7 @@ def test_the_version(tmp_path: Path, command: list[str | Path]) -> None:
     "command", [[sys.executable, "-W", "error", "-m", "todo_wsgi"], [str(BIN / "todo-wsgi")]]
 )
 @pytest.mark.parametrize("flags", [[], ["--processes", "2"]])
-def test_the_installed_package_serves_as_serve_py_does(
+def test_the_installed_package_serves_like_serve_py(
     tmp_path: Path, command: list[str], flags: list[str]
 ) -> None:
     with running([*command, "--port", "0", *flags], tmp_path) as server:
@@ -326,7 +326,7 @@ def test_the_installed_package_serves_as_serve_py_does(
     assert read_texts(tmp_path / "todos.db") == ["milk & 🍞"]
 
 
-def test_the_command_speaks_under_its_own_name(tmp_path: Path) -> None:
+def test_the_command_reports_errors_under_its_own_name(tmp_path: Path) -> None:
     done = subprocess.run(
         [BIN / "todo-wsgi", "--db", tmp_path, "--port", "0"], capture_output=True, text=True
     )
@@ -343,17 +343,17 @@ def test_the_command_speaks_under_its_own_name(tmp_path: Path) -> None:
         ("::", "http://[::1]:{}/"),
     ],
 )
-def test_the_address_is_one_that_a_person_can_click(host: str, address: str) -> None:
+def test_the_printed_address_can_be_clicked(host: str, address: str) -> None:
     with command_line.listen(host, 0) as listener:
         port = listener.getsockname()[1]
         assert command_line.address_of(listener) == address.format(port)
 
 
-# What goes wrong at the start: one line on stderr that says what to do, and exit status 2
+# Startup errors: one line on stderr that says what to do, and exit status 2
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run serve.py so that it fails, and return the line that it says."""
+    """Run serve.py, assert that it fails, and return the line that it prints."""
     try:
         status = serve.main(["--port", "0", *arguments])
     except SystemExit as exit_by_argparse:
@@ -367,7 +367,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return printed.err
 
 
-def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = fails(capsys, "--port", str(port))
@@ -376,54 +376,54 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("port", ["http", "-1", "65536", "8080.0", "٨", "9" * 5000, ""])
-def test_a_port_that_is_no_port(capsys: pytest.CaptureFixture[str], port: str) -> None:
+def test_an_invalid_port_is_reported(capsys: pytest.CaptureFixture[str], port: str) -> None:
     line = fails(capsys, "--port", port)
     assert f"'{port}' is not a port: set --port, PORT or --xray to a number from 0 to 65535" in line
 
 
 @pytest.mark.parametrize("host", ["no such host", "256.0.0.1", "192.0.2.1", "a" * 70, "a..b", ""])
-def test_a_host_that_is_not_ours(capsys: pytest.CaptureFixture[str], host: str) -> None:
+def test_an_unusable_host_is_reported(capsys: pytest.CaptureFixture[str], host: str) -> None:
     line = fails(capsys, "--host", host)
     assert f"cannot listen on {host!r}, port 0: " in line
     assert "Correct it, or choose another address with --host" in line
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "1.5", "two", "100", "1_0", "\u0662"])
-def test_a_count_of_processes_that_is_none(capsys: pytest.CaptureFixture[str], count: str) -> None:
+def test_an_invalid_count_is_reported(capsys: pytest.CaptureFixture[str], count: str) -> None:
     line = fails(capsys, f"--processes={count}")
     assert f"'{count}' is not a count: set --processes or WEB_CONCURRENCY to a number" in line
 
 
 @pytest.mark.parametrize("address", ["proxy", "*", "127.0.0.1, ::1", "127.0.0.1:80"])
-def test_a_proxy_that_is_not_an_address(capsys: pytest.CaptureFixture[str], address: str) -> None:
+def test_an_invalid_proxy_is_reported(capsys: pytest.CaptureFixture[str], address: str) -> None:
     line = fails(capsys, "--trusted-proxy", address)
     assert f"'{address}' is not an IP address: set --trusted-proxy or TRUSTED_PROXY" in line
 
 
-def test_a_name_with_a_line_break(capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_breaks_do_not_split_the_message(capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("--host", "--db", "--trusted-proxy", "--port"):
         fails(capsys, flag, "a\nb/c")
     fails(capsys, "a\nb")
 
 
-def test_a_flag_that_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_flag_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unrecognized arguments: --prot" in fails(capsys, "--prot")
 
 
-def test_a_folder_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_folder_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     line = fails(capsys, "--db", "missing/todos.db")
     assert "There is no folder" in line
     assert "Make it, or choose another file." in line
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc is where even root cannot make a file")
-def test_a_folder_where_nothing_can_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="even root cannot create a file in /proc")
+def test_a_folder_that_allows_no_new_file_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     line = fails(capsys, "--db", "/proc/todos.db")
     assert "The database /proc/todos.db cannot be used: unable to open database file." in line
 
 
 @pytest.mark.parametrize("place", ["folder", "file"])
-def test_what_is_not_writable(
+def test_an_unwritable_file_or_folder_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     folder = Path("folder").absolute()
@@ -431,23 +431,23 @@ def test_what_is_not_writable(
     database = folder / "todos.db"
     create_app(database).close()
     forbidden = folder if place == "folder" else database
-    # root may write everywhere, so whoever runs this is told here what others would be.
+    # root may write anywhere, so this simulates what other users would get.
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != forbidden)
     line = fails(capsys, "--db", str(database))
     assert f"{forbidden} is not writable. Allow it, or choose another file." in line
 
 
-def test_a_file_that_is_no_database(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_database_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     Path("list.txt").write_text("Buy milk.\n" * 100)
     assert "file is not a database" in fails(capsys, "--db", "list.txt")
     assert Path("list.txt").read_text() == "Buy milk.\n" * 100
 
 
-def test_a_database_that_is_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_given_as_the_database_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert "is a folder. Choose a file." in fails(capsys, "--db", ".")
 
 
-def test_waitress_is_missing(
+def test_a_missing_waitress_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "waitress", None)
@@ -455,8 +455,8 @@ def test_waitress_is_missing(
     assert f"waitress is not installed. Run: {sys.executable} -m pip install waitress" in line
 
 
-def test_it_says_so_in_a_python_that_has_nothing_installed() -> None:
-    # -S leaves out the folder of what is installed.
+def test_a_bare_python_reports_the_missing_waitress() -> None:
+    # -S leaves out site-packages.
     bare = subprocess.run(
         [sys.executable, "-S", ROOT / "serve.py", "--port", "0"], capture_output=True, text=True
     )

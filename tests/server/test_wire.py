@@ -1,6 +1,6 @@
-"""What a client can do to the real server through a socket: anything. It has to live with it.
+"""Anything that a client can send to the real server over a socket: it must survive it all.
 
-All tests share one server, and `server` in conftest.py looks at the end whether it stopped well and
+All tests share one server; at the end, `server` in conftest.py checks that it exited cleanly and
 printed no error.
 """
 
@@ -19,7 +19,7 @@ CHUNKED = ("POST", "/", FORM, "Transfer-Encoding: chunked")
 
 @pytest.fixture(autouse=True)
 def nothing_is_lost(server: Server, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Store a todo before each test, and find it after it: the server lives and kept it."""
+    """Store a todo before each test, and find it afterwards: the server is alive and lost none."""
     keepsake = f"kept-{hash(request.node.nodeid):x}"
     assert status_of(server.send(post(f"text={keepsake}".encode()))) == 303
     yield
@@ -31,7 +31,7 @@ def is_listed(server: Server, text: str) -> bool:
     return f" {text}\n" in server.send(get("/todos.txt")).decode()
 
 
-def test_the_answer_is_whole_and_names_no_server(server: Server) -> None:
+def test_the_response_is_complete_and_names_no_server(server: Server) -> None:
     head, _, body = server.send(get()).partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}".encode() in head
     assert b"chunked" not in head
@@ -46,7 +46,7 @@ def test_a_connection_serves_many_requests(server: Server) -> None:
             assert receive_until(connection, b"ok").startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_a_304_keeps_the_connection_open_unless_the_client_wants_it_closed(server: Server) -> None:
+def test_304_keeps_the_connection_open_unless_asked_to_close(server: Server) -> None:
     etag = server.send(get()).partition(b"\r\nEtag: ")[2].split()[0].decode()
     known = get("/", f"If-None-Match: {etag}")
     with server.connect() as connection:
@@ -59,7 +59,7 @@ def test_a_304_keeps_the_connection_open_unless_the_client_wants_it_closed(serve
         assert b"\r\nConnection: close\r\n" in server.send(asks_to_close)
 
 
-def test_requests_that_do_not_wait_for_the_answer_are_dropped(server: Server) -> None:
+def test_pipelined_requests_are_dropped(server: Server) -> None:
     first, second = get("/healthz").replace(b"Connection: close\r\n", b""), post(b"text=behind")
     for behind in (second, second[:-3]):
         answer = server.send(first + behind)
@@ -68,10 +68,10 @@ def test_requests_that_do_not_wait_for_the_answer_are_dropped(server: Server) ->
     assert not is_listed(server, "behind")
 
 
-def test_clients_that_ask_much_and_read_nothing_shut_nobody_out(server: Server) -> None:
+def test_clients_that_never_read_do_not_block_others(server: Server) -> None:
     for _ in range(5):
         assert status_of(server.send(post(b"text=" + b"'" * 500))) == 303
-    deaf = [server.connect() for _ in range(8)]  # twice as many as waitress has threads
+    deaf = [server.connect() for _ in range(16)]  # twice as many as waitress has threads
     try:
         for connection in deaf:
             connection.sendall(b"GET / HTTP/1.1\r\n\r\n" * 450)
@@ -86,7 +86,7 @@ def test_clients_that_ask_much_and_read_nothing_shut_nobody_out(server: Server) 
     ("length", "status"),
     [("", 200), ("Content-Length: 0\r\n", 200), ("Content-Length: x\r\n", 400)],
 )
-def test_nobody_waits_for_a_body_that_does_not_come(
+def test_the_server_does_not_wait_for_a_missing_body(
     server: Server, length: str, status: int
 ) -> None:
     head = f"GET / HTTP/1.1\r\nExpect: 100-continue\r\nConnection: close\r\n{length}\r\n"
@@ -100,13 +100,13 @@ def test_urgent_data_closes_the_connection(server: Server) -> None:
         assert receive_all(connection) == b""
 
 
-def test_clients_that_hang_up_on_their_errors(server: Server) -> None:
+def test_clients_may_disconnect_before_reading_their_errors(server: Server) -> None:
     for _ in range(3000):
         with server.connect() as connection:
             connection.sendall(b"bad\r\n\r\n")
 
 
-def test_http_1_0_is_answered(server: Server) -> None:
+def test_http_1_0_is_supported(server: Server) -> None:
     assert server.send(b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK")
 
 
@@ -125,21 +125,21 @@ def test_http_1_0_is_answered(server: Server) -> None:
         ("262144", 413),
         ("65537", None),
         ("10", None),
-        ("8", 303),  # the ninth byte is the start of another request, and a bad one
+        ("8", 303),  # the ninth byte starts another request, a malformed one
     ],
 )
-def test_a_wrong_content_length(server: Server, length: str, status: int | None) -> None:
+def test_a_wrong_content_length_is_refused(server: Server, length: str, status: int | None) -> None:
     wrong = request("POST", "/", FORM, f"Content-Length: {length}")
     with server.connect() as connection:
         connection.sendall(wrong + b"text=cut.")
         connection.shutdown(socket.SHUT_WR)
         answer = receive_all(connection)
-    # Where more is announced than comes, there is nobody left to answer.
+    # If the body is shorter than announced, nobody is left to respond to.
     assert (status_of(answer) if answer else None) == status
     assert not is_listed(server, "cut.")
 
 
-def test_two_content_lengths(server: Server) -> None:
+def test_two_content_lengths_return_400(server: Server) -> None:
     assert status_of(server.send(post(b"text=twice", "Content-Length: 10"))) == 400
     assert not is_listed(server, "twice")
 
@@ -148,10 +148,10 @@ def test_a_missing_content_length_is_a_form_without_fields(server: Server) -> No
     assert status_of(server.send(request("POST", "/", FORM))) == 422
 
 
-def test_a_body_that_is_larger_than_we_read_gets_our_page(server: Server) -> None:
+def test_an_oversized_body_gets_our_413_page(server: Server) -> None:
     answer = server.send(post(b"text=" + b"x" * 100_000))
     assert status_of(answer) == 413
-    assert b"Send less; nothing was changed." in answer
+    assert b"Nothing was changed: shorten it" in answer
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,11 @@ def test_a_body_that_is_larger_than_we_read_gets_our_page(server: Server) -> Non
         (b"%X\r\n%b\r\n0\r\n\r\n" % (3_000_000, b"text=".ljust(3_000_000, b"x")), 413),
     ],
 )
-def test_chunked_bodies(server: Server, chunks: bytes, status: int) -> None:
+def test_chunked_bodies_are_decoded_or_refused(server: Server, chunks: bytes, status: int) -> None:
     assert status_of(server.send(request(*CHUNKED) + chunks)) == status
 
 
-def test_another_transfer_encoding_is_not_implemented(server: Server) -> None:
+def test_other_transfer_encodings_return_501(server: Server) -> None:
     assert status_of(server.send(request("POST", "/", FORM, "Transfer-Encoding: gzip"))) == 501
 
 
@@ -192,7 +192,7 @@ def test_another_transfer_encoding_is_not_implemented(server: Server) -> None:
         (b"text=" + b"%F0%9F%8D%9E" * 500, 303),
     ],
 )
-def test_strange_forms(server: Server, body: bytes, status: int) -> None:
+def test_unusual_forms_get_the_expected_status(server: Server, body: bytes, status: int) -> None:
     assert status_of(server.send(post(body))) == status
 
 
@@ -224,7 +224,7 @@ def test_strange_forms(server: Server, body: bytes, status: int) -> None:
         ("/two words", 400),
     ],
 )
-def test_strange_addresses(server: Server, path: str, status: int) -> None:
+def test_unusual_addresses_get_the_expected_status(server: Server, path: str, status: int) -> None:
     answer = server.send(get(path))
     assert status_of(answer) == status
     assert b"evil.example" not in answer
@@ -245,11 +245,11 @@ def test_strange_addresses(server: Server, path: str, status: int) -> None:
         ("\x16\x03\x01", 400),  # TLS
     ],
 )
-def test_strange_methods(server: Server, method: str, status: int) -> None:
+def test_unusual_methods_get_the_expected_status(server: Server, method: str, status: int) -> None:
     assert status_of(server.send(request(method, "/"))) == status
 
 
-def test_head_sends_the_head_alone(server: Server) -> None:
+def test_head_sends_only_the_head(server: Server) -> None:
     head, _, body = server.send(request("HEAD", "/")).partition(b"\r\n\r\n")
     full_head, _, _ = server.send(get()).partition(b"\r\n\r\n")
     assert body == b""
@@ -261,7 +261,7 @@ def test_head_sends_the_head_alone(server: Server) -> None:
 @pytest.mark.parametrize(
     "header", ["X-Forwarded-Host: evil.example", "Forwarded: host=evil.example"]
 )
-def test_a_proxys_header_is_not_believed_from_anybody(server: Server, header: str) -> None:
+def test_proxy_headers_from_unknown_clients_are_ignored(server: Server, header: str) -> None:
     forged = post(b"text=forged", "Origin: http://evil.example", header)
     assert status_of(server.send(forged)) == 403
     assert not is_listed(server, "forged")
@@ -280,13 +280,13 @@ def test_a_proxys_header_is_not_believed_from_anybody(server: Server, header: st
         request("X-Evil", "/"),
     ],
 )
-def test_nothing_of_a_request_becomes_a_header(server: Server, sent: bytes) -> None:
+def test_a_request_cannot_inject_response_headers(server: Server, sent: bytes) -> None:
     head, _, _ = server.send(sent).partition(b"\r\n\r\n")
     assert status_of(head) in {200, 303, 400, 403, 404, 422}
     assert b"evil" not in head.lower()
 
 
-def test_the_redirect_leads_to_this_site_whatever_the_host_says(server: Server) -> None:
+def test_the_redirect_ignores_the_host_header(server: Server) -> None:
     body = b"text=milk"
     head = f"POST / HTTP/1.0\r\nHost: evil.example\r\n{FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
     assert b"\r\nLocation: /?added=" in server.send(head.encode() + body)
@@ -304,23 +304,23 @@ def test_the_redirect_leads_to_this_site_whatever_the_host_says(server: Server) 
         (" folded: x", 200),
     ],
 )
-def test_malformed_headers(server: Server, header: str, status: int) -> None:
+def test_unusual_headers_get_the_expected_status(server: Server, header: str, status: int) -> None:
     answer = server.send(f"GET / HTTP/1.0\r\nHost: localhost\r\n{header}\r\n\r\n".encode())
     assert status_of(answer) == status
 
 
-def test_headers_that_are_too_long_or_too_many(server: Server) -> None:
+def test_headers_too_long_or_too_many_return_431(server: Server) -> None:
     assert status_of(server.send(get("/", "Cookie: " + "x" * 17_000))) == 431
     assert status_of(server.send(get("/", *["X: y"] * 5_000))) == 431
 
 
-def test_another_site_is_refused(server: Server) -> None:
+def test_a_cross_site_post_is_refused(server: Server) -> None:
     answer = server.send(post(b"text=forged", "Sec-Fetch-Site: cross-site"))
     assert status_of(answer) == 403
     assert not is_listed(server, "forged")
 
 
-def test_bytes_that_are_no_http(server: Server) -> None:
+def test_bytes_that_are_not_http_do_no_harm(server: Server) -> None:
     assert status_of(server.send(b"\x00\xff\r\n\r\n")) == 400
     with server.connect() as connection:
         connection.sendall(b"\r\n\r\n\r\n")
@@ -329,17 +329,17 @@ def test_bytes_that_are_no_http(server: Server) -> None:
 
 
 @POSIX_ONLY
-def test_clients_that_hang_up_in_the_middle(server: Server) -> None:
+def test_clients_may_disconnect_in_the_middle_of_a_request(server: Server) -> None:
     for sent in (b"", b"POST", post(b"text=half")[:-2], post(b"text=hung+up")):
         connection = server.connect()
         connection.sendall(sent)
-        # With a linger time of 0, close() sends a reset instead of a farewell.
+        # With a linger time of 0, close() sends a RST instead of a FIN.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
     assert not is_listed(server, "ha")
 
 
-def test_slow_clients_shut_nobody_out(server: Server) -> None:
+def test_slow_clients_do_not_block_others(server: Server) -> None:
     slow = [server.connect() for _ in range(300)]
     try:
         for connection in slow:

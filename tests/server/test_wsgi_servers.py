@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,17 @@ from conftest import read_texts
 from servers import (
     BIN,
     POSIX_ONLY,
+    Server,
     assert_works,
     exchange,
     get,
     nginx_before,
     post,
-    read_readme,
+    read_manual,
     running,
     serve_command,
     status_of,
+    wait_until,
 )
 
 from todo_wsgi.server.serving import SETTINGS
@@ -40,6 +43,14 @@ server.prepare()
 print("127.0.0.1:%d" % server.bind_addr[1], flush=True)
 server.serve()
 """
+# granian takes port 0, but then does not say which port it got.
+GRANIAN = """
+import socket
+from granian import Granian
+with socket.create_server(("127.0.0.1", 0)) as free:
+    port = free.getsockname()[1]
+Granian("todo_wsgi:app", port=port, interface="wsgi", blocking_threads=4).serve()
+"""
 
 
 @pytest.mark.parametrize(
@@ -54,6 +65,7 @@ server.serve()
         ),
         pytest.param([sys.executable, "-c", WSGIREF], id="wsgiref"),
         pytest.param([sys.executable, "-c", CHEROOT], id="cheroot"),
+        pytest.param([sys.executable, "-c", GRANIAN], id="granian", marks=POSIX_ONLY),
         pytest.param(
             [BIN / "gunicorn", "--bind=127.0.0.1:0", "--workers=4", "todo_wsgi:app"],
             id="gunicorn",
@@ -90,13 +102,21 @@ def test_the_application_runs_under(
     with running(
         [str(word) for word in command], folder, {"TODO_DB": str(database), "HOME": str(tmp_path)}
     ) as server:
+        if GRANIAN in command:  # granian prints its address a moment before it listens
+            wait_until(lambda: accepts_connections(server))
         assert_works(server)
     assert "Traceback" not in server.output
     assert read_texts(database) == ["milk & 🍞"]
 
 
+def accepts_connections(server: Server) -> bool:
+    with suppress(ConnectionRefusedError), server.connect():
+        return True
+    return False
+
+
 def test_the_readmes_line_for_production(tmp_path: Path) -> None:
-    line = read_readme(r"waitress-serve --listen.*?todo_wsgi:app").replace("\\\n", " ")
+    line = read_manual(r"waitress-serve --listen.*?todo_wsgi:app").replace("\\\n", " ")
     words = line.replace("127.0.0.1:8080", "127.0.0.1:0").split()
     command = [str(BIN / words[0]), *words[1:]]
     with running(command, tmp_path, {"TODO_DB": str(tmp_path / "todos.db")}) as server:
@@ -108,7 +128,7 @@ def test_the_readmes_line_for_production(tmp_path: Path) -> None:
 def test_the_readmes_line_has_the_limits_of_serve_py() -> None:
     flags = {}
     for flag in re.findall(
-        r"--([a-z-]+)(=\S*)?", read_readme(r"waitress-serve --listen.*?_wsgi:app")
+        r"--([a-z-]+)(=\S*)?", read_manual(r"waitress-serve --listen.*?_wsgi:app")
     ):
         name, value = flag[0].replace("-", "_"), flag[1].removeprefix("=")
         flags[name] = int(value) if value.isdigit() else value

@@ -1,4 +1,4 @@
-"""The cache: a GET that starts after a commit shows it, whoever made it."""
+"""The cache: a GET that starts after a commit shows it, no matter who committed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from todo_wsgi.storage.cache import Cache
 
 @contextmanager
 def sqlite_program(database: Path) -> Iterator[Callable[[str], str]]:
-    """The `sqlite3` program at work: call it with SQL for the line that it prints."""
+    """Run the `sqlite3` program; yield a function that executes SQL and returns its output."""
     process = subprocess.Popen(
         [need("sqlite3"), database], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -45,26 +45,26 @@ def sqlite_program(database: Path) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
-def test_a_page_is_never_older_than_the_commit_of_another_program(
+def test_no_page_is_older_than_another_programs_commit(
     database: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     monkeypatch.setattr(schema, "_use_wal", lambda _: None)
     run_sql(database, f"PRAGMA journal_mode = {mode}")
-    if mode == "delete":  # then this file, which somebody left there, means nothing
+    if mode == "delete":  # then a leftover -shm file must be ignored
         database.with_name("todos.db-shm").write_bytes(bytes(100))
     app = create_app(database)
     browser = Client(app)
     with sqlite_program(database) as run:
         run("PRAGMA synchronous = OFF; INSERT INTO todos (text) VALUES ('a'); SELECT 1;")
-        for number in range(2000):
+        for number in range(1000):
             committed = f"number {number}."
             assert run(f"UPDATE todos SET text = '{committed}'; SELECT 1;") == "1"
-            for _ in range(2):  # the first is a miss, the second a hit
+            for _ in range(2):  # a cache miss, then a cache hit
                 assert committed in browser.get("/").text
     app.close()
 
 
-def test_a_page_is_never_older_than_a_commit_while_all_read_and_write_at_once(
+def test_no_page_is_stale_under_concurrent_reads_and_writes(
     app: Application, database: Path
 ) -> None:
     run_sql(database, "INSERT INTO todos (text) VALUES ('0'), ('0')")
@@ -85,7 +85,7 @@ def test_a_page_is_never_older_than_a_commit_while_all_read_and_write_at_once(
         while not is_over.is_set():
             oldest = committed
             first, second = re.findall(r'dir="auto">(\d+)<', browser.get("/").text)
-            assert first == second  # of one commit
+            assert first == second  # both from one commit
             assert int(first) >= oldest
             requests += 1
         return requests
@@ -99,33 +99,33 @@ def test_a_page_is_never_older_than_a_commit_while_all_read_and_write_at_once(
         assert sum(reader.result() for reader in readers) > 20
 
 
-def test_a_page_is_rendered_once_for_each_version(
+def test_a_page_is_rendered_once_per_version(
     client: InProcessClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.asks_twice = False
-    made: list[Listing] = []
-    make = pages.list_page
+    rendered: list[Listing] = []
+    render = pages.list_page
 
-    def note_and_make(listing: Listing, *args: Any, **options: Any) -> Response:
-        made.append(listing)
-        return make(listing, *args, **options)
+    def record_and_render(listing: Listing, *args: Any, **options: Any) -> Response:
+        rendered.append(listing)
+        return render(listing, *args, **options)
 
-    monkeypatch.setattr(pages, "list_page", note_and_make)
+    monkeypatch.setattr(pages, "list_page", record_and_render)
     for _ in range(3):
         client.get("/")
         client.head("/")
         client.get("/?show=active&from=")
-    assert [listing.show for listing in made] == ["all", "active"]
+    assert [listing.show for listing in rendered] == ["all", "active"]
     client.post("/", data={"text": "milk"})
     client.get("/")
     client.get("/")
-    assert len(made) == 3
-    client.get("/?added=1")  # this one tells what has just happened, to one visitor
+    assert len(rendered) == 3
+    client.get("/?added=1")  # reports what one visitor has just done, so it is not cached
     client.get("/?added=1")
-    assert len(made) == 5
+    assert len(rendered) == 5
 
 
-def test_a_commit_while_a_page_is_rendered_is_on_the_next_one(
+def test_a_commit_during_rendering_is_on_the_next_page(
     client: InProcessClient, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.asks_twice = False
@@ -138,49 +138,49 @@ def test_a_commit_while_a_page_is_rendered_is_on_the_next_one(
         return todos
 
     monkeypatch.setattr(models, "list_todos", commit_then_list)
-    assert "0 items left" in client.get("/").text  # all of it is of the moment before
+    assert "0 items left" in client.get("/").text  # all of it from before the commit
     page = client.get("/").text
     assert "1 item left" in page
     assert "milk" in page
 
 
-def test_no_more_than_a_few_pages_are_cached() -> None:
-    made: list[int] = []
+def test_the_cache_holds_a_limited_number_of_pages() -> None:
+    rendered: list[int] = []
     pages = Cache()
 
     def get(number: int) -> int:
-        def make() -> int:
-            made.append(number)
+        def render() -> int:
+            rendered.append(number)
             return number
 
-        return pages.get("version", number, make)
+        return pages.get(lambda: "version", number, render)
 
     for number in range(cache.MAX_PAGES):
         assert get(number) == get(number) == number
-    assert made == list(range(cache.MAX_PAGES))
-    get(-1)  # one too many: all others are dropped
+    assert rendered == list(range(cache.MAX_PAGES))
+    get(-1)  # one too many: all others are evicted
     get(-1)
     get(0)
-    assert made[cache.MAX_PAGES :] == [-1, 0]
+    assert rendered[cache.MAX_PAGES :] == [-1, 0]
 
 
-def test_threads_that_want_the_same_page_wait_for_the_one_that_renders_it() -> None:
+def test_concurrent_requests_for_a_page_render_it_once() -> None:
     pages = Cache()
     all_want_it = threading.Barrier(4)
-    made = []
+    rendered = []
 
-    def make() -> str:
-        made.append(threading.current_thread())
-        time.sleep(0.05)  # the others come meanwhile
+    def render() -> str:
+        rendered.append(threading.current_thread())
+        time.sleep(0.05)  # the others arrive meanwhile
         return "page"
 
     def get(_: int) -> str:
         all_want_it.wait()
-        return pages.get("version", "key", make)
+        return pages.get(lambda: "version", "key", render)
 
     with ThreadPoolExecutor(4) as executor:
         assert list(executor.map(get, range(4))) == ["page"] * 4
-    assert len(made) == 1
+    assert len(rendered) == 1
 
 
 @POSIX_ONLY
@@ -190,24 +190,24 @@ def test_the_wal_index_is_opened_once_and_stays_open(
     opened: list[object] = []
     open_file = os.open
 
-    def note_and_open(path: object, *args: Any) -> int:
+    def record_and_open(path: object, *args: Any) -> int:
         opened.append(path)
         return open_file(path, *args)  # type: ignore[arg-type]
 
     apps = [create_app(database) for _ in range(2)]
-    monkeypatch.setattr(os, "open", note_and_open)
+    monkeypatch.setattr(os, "open", record_and_open)
     for app in apps:
         Client(app).get("/")
         Client(app).get("/")
     assert opened == [f"{database}-shm"]
     for app in apps:
         app.close()
-    Client(app).get("/")  # SQLite has made a new one
+    Client(app).get("/")  # SQLite has created a new one
     assert opened == [f"{database}-shm"] * 2
     app.close()
 
 
-def test_closing_one_application_leaves_another_one_its_locks(database: Path) -> None:
+def test_closing_an_application_releases_no_locks_of_another(database: Path) -> None:
     one, other = create_app(database), create_app(database)
     with ThreadPoolExecutor() as executor:
         connection = executor.submit(one.database.connection).result()

@@ -1,4 +1,4 @@
-"""The database file: made, upgraded, shared, refused; and nothing in it is ever lost."""
+"""The database file: created, upgraded, shared or refused, without ever losing data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from todo_wsgi.storage import schema
 from todo_wsgi.storage.database import Database
 from todo_wsgi.storage.errors import DatabaseUnusable
 
-# The script that the project's ancestor, a tutorial, made its database with.
+# The script that created the database of the project's ancestor, a tutorial.
 TUTORIAL_SCRIPT = """
     DROP TABLE IF EXISTS todos;
     CREATE TABLE todos (
@@ -33,7 +33,7 @@ TUTORIAL_SCRIPT = """
     );
     INSERT INTO todos (created_at, text) VALUES ('2020-01-01 00:00:00', 'from the tutorial');
 """
-# The table as version 1 of this project made it.
+# The table as version 1 of this project created it.
 VERSION_1_SCRIPT = """
     CREATE TABLE todos (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,7 +45,7 @@ VERSION_1_SCRIPT = """
     PRAGMA user_version = 1;
     INSERT INTO todos (text, deleted_at) VALUES ('active', NULL), ('deleted', CURRENT_TIMESTAMP);
 """
-# What version 3 made besides, to count the active todos.
+# What version 3 added, to count the active todos.
 VERSION_3_SCRIPT = f"""
     {VERSION_1_SCRIPT}
     ALTER TABLE todos ADD COLUMN moved_to INTEGER;
@@ -74,31 +74,31 @@ def read_row(database: Path, sql: str) -> tuple[object, ...]:
 
 
 def read_schema(database: Path) -> tuple[object, list[str]]:
-    """The schema's version, and the names of the columns."""
+    """Return the schema version and the column names."""
     with closing(sqlite3.connect(database)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         return version, [name for _, name, *_ in connection.execute("PRAGMA table_xinfo(todos)")]
 
 
-def test_a_missing_file_is_made(database: Path) -> None:
+def test_a_missing_file_is_created(database: Path) -> None:
     create_app(database).close()
     assert read_schema(database) == (4, COLUMNS)
 
 
 def test_no_connection_is_open_before_the_first_request(app: Application, database: Path) -> None:
-    # A server may fork then, and each process opens its own.
+    # A server may fork at this point; each process then opens its own.
     assert isinstance(app, Application)
     assert os.listdir(database.parent) == [database.name]
 
 
-def test_an_empty_file_is_filled(database: Path) -> None:
+def test_an_empty_file_gets_the_schema(database: Path) -> None:
     database.touch()
     create_app(database).close()
     assert read_schema(database) == (4, COLUMNS)
 
 
 @POSIX_ONLY
-def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
+def test_a_path_may_contain_any_characters(tmp_path: Path) -> None:
     database = tmp_path / "a b?mode=ro#c%20 é🍞.db"
     in_process(create_app(database)).post("/", data={"text": "milk"})
     assert read_texts(database) == ["milk"]
@@ -119,7 +119,7 @@ def test_todos_survive_restarts(database: Path) -> None:
     assert read_texts(database) == ["milk", "bread"]
 
 
-def test_a_database_of_the_tutorial_is_upgraded_in_place(database: Path) -> None:
+def test_a_tutorial_database_is_upgraded_in_place(database: Path) -> None:
     run_sql(database, TUTORIAL_SCRIPT)
     inode = database.stat().st_ino
     app = create_app(database)
@@ -133,7 +133,7 @@ def test_a_database_of_the_tutorial_is_upgraded_in_place(database: Path) -> None
     assert database.stat().st_ino == inode
 
 
-def test_a_database_of_version_1_is_upgraded_in_place(database: Path) -> None:
+def test_a_version_1_database_is_upgraded_in_place(database: Path) -> None:
     run_sql(database, VERSION_1_SCRIPT)
     app = create_app(database)
     client = in_process(app)
@@ -156,7 +156,7 @@ def test_a_database_of_version_1_is_upgraded_in_place(database: Path) -> None:
         f"{VERSION_3_SCRIPT} DROP TABLE todo_count",
     ],
 )
-def test_an_upgraded_database_is_like_a_new_one(tmp_path: Path, script: str) -> None:
+def test_an_upgraded_database_equals_a_new_one(tmp_path: Path, script: str) -> None:
     schemas = []
     for path in (tmp_path / "new.db", tmp_path / "upgraded.db"):
         if path.name == "upgraded.db":
@@ -182,13 +182,13 @@ def test_an_upgrade_from_version_3_keeps_every_row(database: Path) -> None:
     app.close()
 
 
-def test_a_table_of_somebody_else_is_left_alone_by_an_upgrade(database: Path) -> None:
+def test_an_upgrade_leaves_foreign_tables_alone(database: Path) -> None:
     run_sql(database, f"{TUTORIAL_SCRIPT} CREATE TABLE todo_count (id, theirs)")
     create_app(database).close()
     assert read_row(database, "SELECT count(*) FROM todo_count") == (0,)
 
 
-def test_the_tutorials_script_over_our_database_is_upgraded_too(database: Path) -> None:
+def test_a_database_reset_by_the_tutorial_script_is_upgraded(database: Path) -> None:
     create_app(database).close()  # leaves user_version at 4
     run_sql(database, TUTORIAL_SCRIPT)
     create_app(database).close()
@@ -196,14 +196,14 @@ def test_the_tutorials_script_over_our_database_is_upgraded_too(database: Path) 
     assert read_texts(database) == ["from the tutorial"]
 
 
-def test_a_dump_read_back_is_opened(database: Path) -> None:
+def test_a_database_restored_from_a_dump_is_opened(database: Path) -> None:
     create_app(database).close()
     run_sql(database, "PRAGMA user_version = 0")  # .dump leaves the version out
     create_app(database).close()
     assert read_schema(database) == (4, COLUMNS)
 
 
-def test_who_rebuilds_the_table_by_hand_gets_its_indexes_back(database: Path) -> None:
+def test_missing_indexes_are_recreated(database: Path) -> None:
     create_app(database).close()
     run_sql(database, "DROP INDEX todos_all")
     create_app(database).close()
@@ -227,7 +227,7 @@ def test_an_upgrade_that_fails_halfway_changes_nothing(database: Path) -> None:
         ("CREATE VIEW todos AS SELECT 1 AS id, 2 AS text, 3 AS created_at", "cannot be used"),
     ],
 )
-def test_a_database_that_is_not_ours_is_refused_and_left_as_it_was(
+def test_an_unknown_database_is_refused_and_left_unchanged(
     database: Path, script: str, message: str
 ) -> None:
     run_sql(database, script)
@@ -249,9 +249,7 @@ def test_a_database_that_is_not_ours_is_refused_and_left_as_it_was(
         b"SQLite format 3\x00" + b"\xff" * 4000,
     ],
 )
-def test_a_file_that_is_no_database_is_refused_and_left_byte_for_byte(
-    database: Path, content: bytes
-) -> None:
+def test_a_non_database_file_is_refused_and_left_unchanged(database: Path, content: bytes) -> None:
     database.write_bytes(content)
     with pytest.raises(DatabaseUnusable, match=r"not a database|no database"):
         create_app(database)
@@ -259,16 +257,14 @@ def test_a_file_that_is_no_database_is_refused_and_left_byte_for_byte(
     assert os.listdir(database.parent) == [database.name]
 
 
-def test_an_sqlite_that_is_too_old_is_named(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_outdated_sqlite_is_refused(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 26, 0))
     with pytest.raises(DatabaseUnusable, match=r"Take one that has 3\.31 or later"):
         create_app(database)
     assert not database.exists()
 
 
-def test_a_schema_with_damaged_bytes_is_refused(database: Path) -> None:
+def test_a_damaged_schema_is_refused(database: Path) -> None:
     create_app(database).close()
     database.write_bytes(database.read_bytes().replace(b"AUTOINCREMENT", b"AUTOINCREM\xf8NT"))
     with pytest.raises(DatabaseUnusable, match="cannot be used"):
@@ -282,14 +278,14 @@ def test_connections_are_durable_and_safe(app: Application) -> None:
     assert values == ["wal", 2, 1, 3000]  # 2 is FULL
 
 
-def test_a_thread_keeps_its_connection_and_shares_it_with_no_other(app: Application) -> None:
+def test_each_thread_reuses_its_own_connection(app: Application) -> None:
     assert app.database.connection() is app.database.connection()
     with ThreadPoolExecutor() as executor:
         other = executor.submit(app.database.connection).result()
     assert other is not app.database.connection()
 
 
-def test_the_connections_of_ended_threads_are_closed(app: Application) -> None:
+def test_connections_of_finished_threads_are_closed(app: Application) -> None:
     connections: list[sqlite3.Connection] = []
     for _ in range(3):
         thread = threading.Thread(target=lambda: connections.append(app.database.connection()))
@@ -301,7 +297,7 @@ def test_the_connections_of_ended_threads_are_closed(app: Application) -> None:
     connections[2].execute("SELECT 1")
 
 
-def test_all_connections_are_closed_at_the_end(database: Path) -> None:
+def test_close_closes_all_connections(database: Path) -> None:
     app = create_app(database)
     in_process(app).post("/", data={"text": "milk"})
     assert len(os.listdir(database.parent)) == 3  # with the write-ahead log and its index
@@ -310,14 +306,27 @@ def test_all_connections_are_closed_at_the_end(database: Path) -> None:
     assert read_texts(database) == ["milk"]
 
 
-def test_they_are_closed_at_the_latest_when_the_interpreter_ends(database: Path) -> None:
+def test_connections_are_closed_when_the_interpreter_exits(database: Path) -> None:
     code = "import sys, todo_wsgi; todo_wsgi.create_app(sys.argv[1]).database.connection()"
     subprocess.run([sys.executable, "-W", "error", "-c", code, database], check=True)
     assert os.listdir(database.parent) == [database.name]
 
 
 @POSIX_ONLY
-def test_only_its_owner_can_read_a_new_database(database: Path) -> None:
+def test_a_file_is_not_created_beside_the_newest_changes_of_a_moved_one(
+    app: Application, database: Path
+) -> None:
+    in_process(app).post("/", data={"text": "milk"})
+    moved = database.rename(database.with_name("moved.db"))
+    with pytest.raises(DatabaseUnusable, match=r"todos\.db-wal holds .* Put that file back"):
+        create_app(database)
+    moved.rename(database)
+    create_app(database).close()
+    assert read_texts(database) == ["milk"]
+
+
+@POSIX_ONLY
+def test_a_new_database_is_readable_only_by_its_owner(database: Path) -> None:
     app = create_app(database)
     in_process(app).post("/", data={"text": "milk"})
     files = sorted(database.parent.iterdir())
@@ -327,14 +336,14 @@ def test_only_its_owner_can_read_a_new_database(database: Path) -> None:
 
 
 @POSIX_ONLY
-def test_the_mode_of_a_database_that_is_there_is_left_alone(database: Path) -> None:
+def test_an_existing_database_keeps_its_permissions(database: Path) -> None:
     database.touch()
     database.chmod(0o640)
     create_app(database).close()
     assert database.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_folder_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -343,7 +352,7 @@ def test_a_folder_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         create_app("todos.db")
 
 
-def test_a_later_change_of_folder_loses_nothing(
+def test_a_later_chdir_does_not_move_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other"
@@ -356,7 +365,7 @@ def test_a_later_change_of_folder_loses_nothing(
     assert os.listdir(other) == []
 
 
-def test_the_path_comes_from_the_environment_else_is_todos_db(
+def test_the_path_is_the_argument_or_todo_db_or_todos_db(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -366,12 +375,12 @@ def test_the_path_comes_from_the_environment_else_is_todos_db(
     assert create_app("given.db").database.path == tmp_path / "given.db"
 
 
-def test_an_import_makes_no_database(tmp_path: Path) -> None:
+def test_importing_the_package_creates_no_database(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", "import todo_wsgi"], cwd=tmp_path, check=True)
     assert os.listdir(tmp_path) == []
 
 
-def test_many_may_make_and_open_it_at_once(database: Path) -> None:
+def test_the_database_can_be_created_concurrently(database: Path) -> None:
     start = threading.Barrier(8)
 
     def open_and_add(number: int) -> None:
@@ -386,7 +395,7 @@ def test_many_may_make_and_open_it_at_once(database: Path) -> None:
     assert sorted(read_texts(database)) == list("01234567")
 
 
-def test_a_file_in_use_by_another_program_stays_in_its_mode_for_now(
+def test_a_file_in_use_keeps_its_journal_mode_for_now(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create_app(database).close()
@@ -394,7 +403,7 @@ def test_a_file_in_use_by_another_program_stays_in_its_mode_for_now(
     monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.01)
     with closing(sqlite3.connect(database)) as reader:
         rows = reader.execute("SELECT 1 FROM sqlite_schema")
-        rows.fetchone()  # and not the others: so the reader holds its lock
+        rows.fetchone()  # and no more, so the reader still holds its lock
         app = create_app(database)
         assert read_row(database, "PRAGMA journal_mode") == ("delete",)
         rows.close()
@@ -403,7 +412,7 @@ def test_a_file_in_use_by_another_program_stays_in_its_mode_for_now(
     assert read_row(database, "PRAGMA journal_mode") == ("wal",)
 
 
-def test_another_obstacle_to_its_mode_is_an_error(
+def test_any_other_failure_to_enable_wal_is_an_error(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "_upgrade", lambda connection, _: connection.execute("BEGIN"))
@@ -417,7 +426,7 @@ def test_another_obstacle_to_its_mode_is_an_error(
 @pytest.mark.parametrize(
     "like_newer_versions", [[], ["-cmd", ".dbconfig dqs_ddl off", "-cmd", ".dbconfig dqs_dml off"]]
 )
-def test_the_script_starts_afresh_by_hand(
+def test_init_db_sql_resets_the_database(
     client: Client, database: Path, stored: Callable[[], list[str]], like_newer_versions: list[str]
 ) -> None:
     client.post("/", data={"text": "milk"})
@@ -431,7 +440,7 @@ def test_the_script_starts_afresh_by_hand(
     assert stored() == ["laundry", "walk the dog", "bread"]
 
 
-def test_a_row_of_the_command_line_is_on_the_next_page(client: Client, database: Path) -> None:
+def test_a_row_inserted_with_sqlite3_is_on_the_next_page(client: Client, database: Path) -> None:
     client.post("/", data={"text": "milk"})
     insert = "INSERT INTO todos (text) VALUES ('by hand')"
     subprocess.run([need("sqlite3"), database, insert], check=True)

@@ -1,4 +1,4 @@
-"""Group commit: changes that wait together share a commit, and each gets its own result."""
+"""Group commit: changes that wait together share a commit, and each returns its own result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def failing(error: BaseException) -> Change:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """All statements that the connections opened from now on execute."""
+    """All statements executed on connections opened from now on."""
     executed: list[str] = []
     connect = database_module._connect
 
@@ -51,7 +51,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def write_together(
     database: Path, app: Application
 ) -> Iterator[Callable[[list[Change]], list[Future[Any]]]]:
-    """Make changes, each in a thread of its own; they queue up until all are there."""
+    """A function that submits changes in parallel threads, queued until all have arrived."""
     with ThreadPoolExecutor() as executor:
 
         def write(changes: list[Change]) -> list[Future[Any]]:
@@ -68,7 +68,7 @@ def write_together(
 Write = Callable[[list[Change]], list[Future[Any]]]
 
 
-def test_changes_that_wait_share_a_commit(
+def test_waiting_changes_share_a_commit(
     statements: list[str], database: Path, write_together: Write
 ) -> None:
     statements.clear()
@@ -79,7 +79,7 @@ def test_changes_that_wait_share_a_commit(
     assert statements.count("BEGIN IMMEDIATE") == 1  # the others did not even try
 
 
-def test_a_change_that_fails_takes_no_other_along(database: Path, write_together: Write) -> None:
+def test_a_failing_change_does_not_affect_the_others(database: Path, write_together: Write) -> None:
     first, bad, second = write_together([adding("a"), failing(ValueError("no")), adding("b")])
     assert sorted([first.result(), second.result()]) == [1, 2]
     assert sorted(read_texts(database)) == ["a", "b"]
@@ -87,7 +87,7 @@ def test_a_change_that_fails_takes_no_other_along(database: Path, write_together
         bad.result()
 
 
-def test_changes_of_a_thread_that_is_stopped_are_reported_as_lost(
+def test_changes_in_an_interrupted_commit_raise_timeout_error(
     app: Application, database: Path, write_together: Write
 ) -> None:
     changes = [adding("a"), failing(KeyboardInterrupt()), adding("b")]
@@ -98,7 +98,7 @@ def test_changes_of_a_thread_that_is_stopped_are_reported_as_lost(
     assert app.database.write(models.insert_todo, "c") == 1
 
 
-def test_all_who_wait_learn_that_the_database_is_locked(
+def test_a_locked_database_raises_in_every_waiting_thread(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.01)

@@ -20,7 +20,7 @@ from todo_wsgi.storage.transfer import DatedTodo
 DELETED = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
 DONE = "2026-11-22"
 
-# How each function that takes a connection is called.
+# The arguments for each function that takes a connection.
 READING: dict[str, list[tuple[Any, ...]]] = {
     "list_todos": [(show, start) for show in FILTERS for start in (None, 150)],
     "list_todos_above": [(show, 150, 1) for show in FILTERS],
@@ -46,7 +46,7 @@ CHANGING: dict[str, list[tuple[Any, ...]]] = {
 
 @pytest.fixture
 def statements(app: Application, database: Path) -> list[str]:
-    """Call all functions on a long list; the statements that they execute."""
+    """Call all functions on a long list, and return the statements that they execute."""
     fill(database, 3 * PAGE_SIZE)
     run_sql(database, f"UPDATE todos SET deleted_at = '{DELETED}' WHERE id = 9")
     return [sql for name in (READING | CHANGING) for sql in executed_by(app, name)]
@@ -66,7 +66,7 @@ def find_function(name: str) -> Any:
     return next(vars(module)[name] for module in (models, transfer, undo) if name in vars(module))
 
 
-def test_all_functions_are_looked_at() -> None:
+def test_every_function_is_covered() -> None:
     def takes_connection(module: ModuleType) -> set[str]:
         return {
             name
@@ -78,9 +78,7 @@ def test_all_functions_are_looked_at() -> None:
     assert READING.keys() | CHANGING.keys() == functions
 
 
-def test_every_statement_finds_its_rows_by_an_index(
-    app: Application, statements: list[str]
-) -> None:
+def test_every_statement_uses_an_index(app: Application, statements: list[str]) -> None:
     connection = app.database.connection()
     steps = set()
     for statement in statements:
@@ -88,7 +86,7 @@ def test_every_statement_finds_its_rows_by_an_index(
             plan = {row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")}
             assert not any("B-TREE" in step for step in plan), statement  # it would sort
             steps |= plan
-    # Those that scan an index do so in its order; only the health check reads just any row.
+    # Index scans follow the order of the index; only the health check reads an arbitrary row.
     assert {step for step in steps if step.startswith("SCAN")} == {
         "SCAN todos",
         "SCAN todos USING INDEX todos_all",
@@ -101,19 +99,19 @@ def test_every_statement_finds_its_rows_by_an_index(
 
 
 @pytest.mark.parametrize("name", CHANGING)
-def test_a_change_is_one_statement_and_at_most_one_that_reads_what_came_of_it(
+def test_a_change_is_one_statement_and_at_most_one_select(
     app: Application, database: Path, name: str
 ) -> None:
     fill(database, 10)
     verbs = [sql.split()[0] for sql in executed_by(app, name)]
     if "delete" in name:
-        assert verbs.pop(0) == "DELETE"  # what was deleted long ago; nothing depends on it
+        assert verbs.pop(0) == "DELETE"  # purges what was deleted long ago; nothing depends on it
     calls = len(CHANGING[name])
     assert verbs[:calls] == ["INSERT" if "insert" in name else "UPDATE"] * calls
     assert verbs[calls:] in ([], ["SELECT"])
 
 
-def test_a_post_is_begin_insert_and_commit(client: InProcessClient, app: Application) -> None:
+def test_a_post_executes_begin_insert_and_commit(client: InProcessClient, app: Application) -> None:
     client.asks_twice = False
     client.post("/", data={"text": "milk"})
     executed: list[str] = []
@@ -126,7 +124,7 @@ def test_a_post_is_begin_insert_and_commit(client: InProcessClient, app: Applica
     ("count", "words"),
     [(1, "1 item left"), (999, "999 items left"), (1000, "1,000 items left")],
 )
-def test_the_active_todos_are_counted(
+def test_the_page_counts_the_active_todos(
     client: InProcessClient, database: Path, count: int, words: str
 ) -> None:
     client.get("/")
@@ -134,7 +132,7 @@ def test_the_active_todos_are_counted(
     assert f"<p>{words}</p>" in client.get("/").text
 
 
-def test_a_long_list_is_not_counted_to_its_end(client: InProcessClient, database: Path) -> None:
+def test_a_long_list_is_not_counted_to_the_end(client: InProcessClient, database: Path) -> None:
     client.get("/")
     fill(database, 1001)
     page = client.get("/").text

@@ -1,4 +1,4 @@
-"""The x-ray: what it records, and what it must not do."""
+"""The x-ray: what it records, and what it must not affect."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ from todo_wsgi.xray.story import tell
 from todo_wsgi.xray.trace import MAX_BODY, MAX_EVENTS, MAX_REQUESTS, Call, Trace, on
 from todo_wsgi.xray.values import describe
 
-# What a request's page shows
+# The story of a request
 
 
-def test_the_bytes_are_rebuilt_where_the_server_does_not_show_them(todos: Watched) -> None:
+def test_the_bytes_are_reconstructed_if_the_server_does_not_expose_them(todos: Watched) -> None:
     todos.post("/", data={"text": "milk"})
-    told = todos.told(part=1)
-    assert "Rebuilt from the environ" in told
-    assert r"POST / HTTP/1.1\r\n" in told
-    assert "text=milk" in told
+    text = todos.text(part=1)
+    assert "Reconstructed from the environ" in text
+    assert r"POST / HTTP/1.1\r\n" in text
+    assert "text=milk" in text
 
 
-def test_the_entries_that_are_read_are_marked_with_the_line_that_reads_them(todos: Watched) -> None:
+def test_environ_entries_are_shown_with_the_line_that_reads_them(todos: Watched) -> None:
     todos.get("/")
     read, not_read = (block for block in todos.story().parts[1].blocks if isinstance(block, Table))
     [method] = [row for row in read.rows if row[0] == "REQUEST_METHOD"]
-    assert method[1:3] == ("'GET'", "the first line")
+    assert method[1:3] == ("'GET'", "the request line")
     assert method[3] == (
-        f"todo_wsgi/http/request.py:{line_of('todo_wsgi/http/request.py', 'self.method: str')}",
+        f"todo_wsgi/http/request.py:{line_number('todo_wsgi/http/request.py', 'self.method: str')}",
         'self.method: str = environ["REQUEST_METHOD"]',
     )
     assert "SERVER_NAME" in [row[0] for row in not_read.rows]
 
 
-def line_of(file: str, code: str) -> int:
+def line_number(file: str, code: str) -> int:
     lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     return next(number for number, line in enumerate(lines, 1) if code in line)
 
@@ -69,18 +69,18 @@ def line_of(file: str, code: str) -> int:
 @pytest.mark.parametrize(
     ("path", "method", "outcome", "rest"),
     [
-        ("/", "POST", "POST / create_todo taken", "The 16 routes below it were not tried"),
+        ("/", "POST", "POST / create_todo matched", "The 16 routes after it were not tried"),
         ("/nope", "GET", "GET /nope", ""),
-        ("/todos/7/up", "GET", "/todos/{id}/up move_todo_up this path, but another method", ""),
+        ("/todos/7/up", "GET", "/todos/{id}/up move_todo_up same path, different method", ""),
     ],
 )
 def test_the_routes_that_were_tried(
     todos: Watched, path: str, method: str, outcome: str, rest: str
 ) -> None:
     todos.open(path, method=method, data={"text": "milk"} if method == "POST" else None)
-    told = todos.told(part=3)
-    assert outcome in told
-    assert rest in told
+    text = todos.text(part=3)
+    assert outcome in text
+    assert rest in text
     [table] = [block for block in todos.story().parts[2].blocks if isinstance(block, Table)]
     assert len(table.rows) == (2 if rest else 18)
 
@@ -94,53 +94,53 @@ def test_the_functions_are_a_tree_with_arguments_results_and_times(todos: Watche
     assert respond.label == "Application.respond(request=<Request>)"
     assert respond.result == "<Response>"
     assert respond.source.code == "response = self.respond(Request(environ))"
-    told = todos.told(part=5)
-    assert "clean_text(text='milk') → 'milk'" in told
-    assert "library: urllib.parse.parse_qsl(qs='text=milk', keep_blank_values=True" in told
-    assert "SQL: INSERT INTO todos (text) VALUES (?) → 1 changed" in told
+    text = todos.text(part=5)
+    assert "clean_text(text='milk') → 'milk'" in text
+    assert "library: urllib.parse.parse_qsl(qs='text=milk', keep_blank_values=True" in text
+    assert "SQL: INSERT INTO todos (text) VALUES (?) → 1 changed" in text
 
 
-def test_what_is_alike_is_counted(todos: Watched, database: Path) -> None:
+def test_equal_calls_are_counted(todos: Watched, database: Path) -> None:
     fill(database, 100)
     todos.get("/")
-    told = todos.told()
-    assert "_render_todo, 97 more times" in told
-    assert "templates/todo.html, filling 3 of 100" in told
+    text = todos.text()
+    assert "_render_todo, 97 more times" in text
+    assert "templates/todo.html, rendering 3 of 100" in text
     assert todos.xray.traces.last()[0].events < MAX_EVENTS
 
 
-def test_a_page_that_is_kept_needs_no_sql(todos: Watched) -> None:
+def test_a_cached_page_needs_no_sql(todos: Watched) -> None:
     todos.get("/")
     todos.get("/")
-    assert "No SQL was executed: the database was not asked." in todos.told(part=6)
-    assert "No template of this application was filled." in todos.told(part=7)
+    assert "No SQL was executed: the database was not queried." in todos.text(part=6)
+    assert "No template of this application was rendered." in todos.text(part=7)
 
 
-def test_an_exception_is_shown_with_the_values_of_the_frame_that_it_left(todos: Watched) -> None:
+def test_an_exception_is_shown_with_the_variables_of_its_frame(todos: Watched) -> None:
     todos.post("/", data={"text": "x" * 501})
-    told = todos.told(part=5)
-    assert "left with InvalidText('Shorten it to 500 characters: it has 501.')" in told
-    assert "was caught; the values in clean_text, which it left: text 'xxx" in told
-    assert 'raise InvalidText(f"Shorten it to' in told
+    text = todos.text(part=5)
+    assert "raised InvalidText('Shorten it to 500 characters: it has 501.')" in text
+    assert "was caught; local variables of clean_text: text 'xxx" in text
+    assert 'raise InvalidText(f"Shorten it to' in text
 
 
-def test_an_exception_of_the_application_arrives_unchanged() -> None:
+def test_an_exception_of_the_application_is_raised_unchanged() -> None:
     error = LookupError("lost")
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    def app(_environ: WSGIEnvironment, _start_response: StartResponse) -> list[bytes]:
         return seek("in the cellar")
 
-    def seek(where: str) -> list[bytes]:
+    def seek(where: str) -> list[bytes]:  # noqa: ARG001  shown by the x-ray
         raise error
 
     with watching(app) as client:
         with pytest.raises(LookupError) as raised:
             client.get("/")
         assert raised.value is error
-        told = client.told(part=5)
-        assert "LookupError('lost') left the application" in told
-        assert "where 'in the cellar'" in told
-        assert "did not call start_response" in client.told(part=8)
+        text = client.text(part=5)
+        assert "LookupError('lost') reached the server" in text
+        assert "where 'in the cellar'" in text
+        assert "did not call start_response" in client.text(part=8)
         assert "an exception" in [m.text for m in client.story().picture.messages]
 
 
@@ -148,19 +148,19 @@ def test_sql_is_shown_with_parameters_rows_and_plan(todos: Watched, database: Pa
     touch = "UPDATE todos SET moved_to = NULL WHERE id = new.id;"
     run_sql(database, f"CREATE TRIGGER touch AFTER INSERT ON todos BEGIN {touch} {touch} END")
     todos.post("/", data={"text": "milk"})
-    told = todos.told(part=6)
-    assert "Parameters ('milk',)" in told
-    assert "Rows changed 1, and 2 by triggers" in told
-    assert "SQL COMMIT Author nobody wrote it" in told
-    assert "with connection: # COMMIT at the end" in told
+    text = todos.text(part=6)
+    assert "Parameters ('milk',)" in text
+    assert "Rows changed 1, and 2 by triggers" in text
+    assert "SQL COMMIT Issued by the sqlite3 module, at the end of the “with” block" in text
+    assert "with connection: # COMMIT at the end" in text
     todos.get("/?added=1")
-    told = todos.told(part=6)
-    assert "Rows read 1" in told
-    assert "Query plan SEARCH todos USING INDEX todos_all (place<?)" in told
-    assert "Fetch" in told
+    text = todos.text(part=6)
+    assert "Rows read 1" in text
+    assert "Query plan SEARCH todos USING INDEX todos_all (place<?)" in text
+    assert "Fetch" in text
 
 
-def test_all_ways_to_execute_and_fetch_are_seen(tmp_path: Path) -> None:
+def test_all_ways_to_execute_and_fetch_are_recorded(tmp_path: Path) -> None:
     def act(_: WSGIEnvironment) -> None:
         with closing(sqlite3.connect(tmp_path / "words.db")) as connection:
             connection.executescript("CREATE TABLE words (word TEXT); BEGIN; COMMIT")
@@ -191,19 +191,19 @@ def test_all_ways_to_execute_and_fetch_are_seen(tmp_path: Path) -> None:
 
     with watching(answering("", act)) as client:
         client.post("/")
-        told = client.told(part=6)
-    assert "CREATE TABLE words" in told
-    assert "Parameters ('4',) Times 20, added up here" in told
-    assert "('5',)" not in told
-    assert "Times 4, added up here" in told  # three are shown before
-    assert "SELECT * FROM words Rows read 21" in told
-    assert "Error OperationalError('no such column: nowhere')" in told
-    assert "SELECT 1" not in told
-    assert "SELECT count(*) FROM words Rows read 1 Query plan SCAN words" in told
+        text = client.text(part=6)
+    assert "CREATE TABLE words" in text
+    assert "Parameters ('4',) Executions 20, added up here" in text
+    assert "('5',)" not in text
+    assert "Executions 4, added up here" in text  # after the first three
+    assert "SELECT * FROM words Rows read 21" in text
+    assert "Error OperationalError('no such column: nowhere')" in text
+    assert "SELECT 1" not in text
+    assert "SELECT count(*) FROM words Rows read 1 Query plan SCAN words" in text
 
 
-def test_what_sqlite_tells_of_the_last_change_stays_so(tmp_path: Path) -> None:
-    def act(environ: WSGIEnvironment) -> None:
+def test_the_x_ray_does_not_affect_changes(tmp_path: Path) -> None:
+    def act(_environ: WSGIEnvironment) -> None:
         with closing(sqlite3.connect(tmp_path / "words.db")) as connection, connection:
             connection.execute("CREATE TABLE words (word TEXT)")
             connection.execute("INSERT INTO words VALUES (:word)", {"word": "milk"})
@@ -213,12 +213,12 @@ def test_what_sqlite_tells_of_the_last_change_stays_so(tmp_path: Path) -> None:
     with watching(answering("", act)) as client:
         client.post("/")
         assert "Parameters {'word': 'milk'} Rows read 0 Query plan SCAN words" in (
-            client.told(part=6)
+            client.text(part=6)
         )
 
 
-def test_commit_and_rollback_have_an_author(tmp_path: Path) -> None:
-    def act(environ: WSGIEnvironment) -> None:
+def test_commit_and_rollback_are_attributed(tmp_path: Path) -> None:
+    def act(_environ: WSGIEnvironment) -> None:
         with closing(sqlite3.connect(tmp_path / "words.db")) as connection:
             connection.execute("CREATE TABLE words (word TEXT)")
             for end in (connection.commit, connection.rollback):
@@ -227,15 +227,15 @@ def test_commit_and_rollback_have_an_author(tmp_path: Path) -> None:
 
     with watching(answering("", act)) as client:
         client.post("/")
-        told = client.told(part=6)
-    assert "BEGIN Author nobody wrote it: the module sqlite3 executes it by itself" in told
-    assert "COMMIT Author the application called commit()" in told
-    assert "ROLLBACK Author the application called rollback()" in told
+        text = client.text(part=6)
+    assert "BEGIN Issued by the sqlite3 module, implicitly" in text
+    assert "COMMIT Issued by the application, with commit()" in text
+    assert "ROLLBACK Issued by the application, with rollback()" in text
     picture = [message.text for message in client.story().picture.messages]
     assert picture[3:5] == ["BEGIN", "INSERT INTO words VALUES (1)"]
 
 
-def test_much_sql_is_counted_and_cut() -> None:
+def test_many_statements_are_counted_and_truncated() -> None:
     def query(connection: sqlite3.Connection, number: int) -> None:
         connection.execute(f"SELECT {number}")
 
@@ -252,9 +252,9 @@ def test_much_sql_is_counted_and_cut() -> None:
         assert client.story().picture.messages[-3].text == f"{MAX_EVENTS - 26} more statements"
 
 
-# From Python 3.13 on, the sixth argument is better given by its name.
+# From Python 3.13 on, passing the sixth argument by position is deprecated.
 @pytest.mark.filterwarnings("ignore:Passing more than 1 positional argument:DeprecationWarning")
-def test_a_factory_of_the_applications_own_is_left_alone() -> None:
+def test_an_application_may_use_its_own_connection_factory() -> None:
     class Own(sqlite3.Connection):
         pass
 
@@ -270,46 +270,48 @@ def test_a_factory_of_the_applications_own_is_left_alone() -> None:
         assert client.get("/").status_code == 200
 
 
-def test_a_watched_connection_closes_when_nobody_holds_it(tmp_path: Path) -> None:
+def test_a_connection_is_released_without_references_to_it(tmp_path: Path) -> None:
     with watching(answering("")):
         connection = sqlite3.connect(tmp_path / "words.db")
         assert isinstance(connection, sql.Connection)
         there = weakref.ref(connection)
-        connection.close()  # or else Python warns
+        connection.close()  # otherwise Python warns
         del connection
         assert there() is None
 
 
-def test_a_template_is_shown_with_its_holes_before_and_after(todos: Watched) -> None:
+def test_a_template_is_shown_with_its_placeholders_before_and_after_escaping(
+    todos: Watched,
+) -> None:
     todos.post("/", data={"text": ""})
-    told = todos.told(part=7)
-    assert "templates/list.html" in told
-    assert "$text '' $heading 'Todos' Todos $listing HTML already, which goes in as it is" in told
-    assert "content = _LIST.render(" in told
+    text = todos.text(part=7)
+    assert "templates/list.html" in text
+    assert "$text '' $heading 'Todos' Todos $listing HTML, inserted as is" in text
+    assert "content = _LIST.render(" in text
 
 
-def test_a_file_and_a_304_are_shown_for_what_they_are(todos: Watched) -> None:
+def test_files_and_a_304_are_recognized(todos: Watched) -> None:
     page = todos.get("/")
     todos.get("/", headers={"If-None-Match": page.headers["ETag"]})
-    assert "304: the browser has this already" in todos.told(part=9)
-    assert todos.story().summary.kind == "the browser has it"
+    assert "304: the browser's cached copy is still current" in todos.text(part=9)
+    assert todos.story().summary.kind == "cache hit"
     style = page.text.partition('rel="stylesheet" href="')[2].partition('"')[0]
     todos.get(style)
     assert todos.story().summary.kind == "style sheet"
-    assert "No page, but a part of one (text/css)" in todos.told(part=9)
+    assert "Not a page, but a part of one (text/css)" in todos.text(part=9)
     icon = page.text.partition('rel="icon" href="')[2].partition('"')[0]
     todos.get(icon)
     assert todos.story().summary.kind == "icon or image"
     todos.get("/todos.txt")
-    assert "The browser got text/plain, and shows or saves it" in todos.told(part=9)
+    assert "The browser shows or saves the response (text/plain)" in todos.text(part=9)
 
 
-def test_a_packed_page_is_shown_unpacked(todos: Watched) -> None:
+def test_a_compressed_page_is_shown_decompressed(todos: Watched) -> None:
     todos.get("/", headers={"Accept-Encoding": "gzip"})
-    assert "<!doctype html>" in todos.told(part=8)
+    assert "<!doctype html>" in todos.text(part=8)
 
 
-def test_a_body_that_is_no_form_and_one_that_is_no_text() -> None:
+def test_a_body_that_is_not_a_form_and_one_that_is_not_text() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "image/png")])
         return [environ["wsgi.input"].read(4) + b"\xff"]
@@ -317,20 +319,22 @@ def test_a_body_that_is_no_form_and_one_that_is_no_text() -> None:
     with watching(app) as client:
         client.post("/", data=b"\x00abc", content_type="application/octet-stream")
         assert (
-            "The body is no percent-encoded form: its type is application/octet-stream"
-            in client.told(part=4)
+            "The body is not a percent-encoded form: its Content-Type is application/octet-stream"
+            in client.text(part=4)
         )
-        assert r"b'\x00abc\xff'" in client.told(part=8)
+        assert r"b'\x00abc\xff'" in client.text(part=8)
         client.post("/?a=%ff&b", data=b"\x00abc")
-        assert "The body is no percent-encoded form: its type is not given" in client.told(part=4)
-        assert "a=%ff b'\\xff' a no UTF-8" in client.told(part=4)
-        assert "@body.bin" in client.told()
+        assert "The body is not a percent-encoded form: its Content-Type is missing" in client.text(
+            part=4
+        )
+        assert "a=%ff b'\\xff' a not UTF-8" in client.text(part=4)
+        assert "@body.bin" in client.text()
 
 
-# What it must not do
+# What it must not affect
 
 
-def test_when_it_is_off_it_is_not_imported_and_nothing_is_patched(tmp_path: Path) -> None:
+def test_without_the_option_it_is_not_imported_and_nothing_is_patched(tmp_path: Path) -> None:
     code = """
 import sqlite3, sys, threading, urllib.request, _sqlite3
 import serve
@@ -350,7 +354,7 @@ assert sys.getprofile() is None
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, check=True)
 
 
-def test_after_it_was_on_all_is_as_before(app: Application) -> None:
+def test_closing_it_undoes_all_patches(app: Application) -> None:
     connect = sqlite3.connect
     first, second = XRay(app), XRay(app)
     first.close()
@@ -364,13 +368,13 @@ def test_after_it_was_on_all_is_as_before(app: Application) -> None:
     assert sys.getprofile() is None
 
 
-def test_no_line_of_the_application_knows_of_it() -> None:
+def test_the_application_does_not_mention_it() -> None:
     for file in sorted((ROOT / "todo_wsgi").glob("*.py")):
-        if file.name != "__init__.py":  # the map
+        if file.name != "__init__.py":  # which lists the folders
             assert "xray" not in file.read_text(encoding="utf-8").lower().replace("x-ray", "xray")
 
 
-def test_what_changes_the_list_is_answered_with_the_same_bytes(tmp_path: Path) -> None:
+def test_requests_that_change_the_list_get_the_same_response(tmp_path: Path) -> None:
     answers = []
     for is_watched in (False, True):
         folder = tmp_path / str(is_watched)
@@ -402,7 +406,7 @@ def test_what_changes_the_list_is_answered_with_the_same_bytes(tmp_path: Path) -
 
 
 class Pieces:
-    """A body that is made piece by piece, and says how many pieces it has, or not."""
+    """A body that is generated piece by piece."""
 
     def __init__(self, *pieces: bytes) -> None:
         self.pieces = pieces
@@ -421,10 +425,10 @@ class SizedPieces(Pieces):
 
 
 @pytest.mark.parametrize("kind", [Pieces, SizedPieces])
-def test_a_body_in_pieces_is_recorded_while_it_is_made(kind: type[Pieces]) -> None:
+def test_a_body_in_pieces_is_recorded_while_it_is_generated(kind: type[Pieces]) -> None:
     body = kind(b"mi", b"lk")
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         write = start_response("200 OK", [("Content-Type", "text/plain")])
         write(b"no ")
         return body
@@ -435,38 +439,38 @@ def test_a_body_in_pieces_is_recorded_while_it_is_made(kind: type[Pieces]) -> No
         assert hasattr(answer, "__len__") == hasattr(body, "__len__")
         assert not hasattr(answer, "__len__") or len(answer) == 2
         assert [*answer] == [b"mi", b"lk"]
-        assert not client.xray.traces.last()  # it is not at its end
+        assert not client.xray.traces.last()  # not complete yet
         answer.close()
         assert sent == [b"no "]
         assert body.is_closed
-        assert f"a body of 7 bytes ({kind.__name__})" in client.told(part=8)
-        assert "Pieces.__iter__() → yielded 2 values" in client.told(part=5)
+        assert f"body of 7 bytes ({kind.__name__})" in client.text(part=8)
+        assert "Pieces.__iter__() → yielded 2 values" in client.text(part=5)
 
 
-def test_of_a_long_body_in_pieces_the_beginning_is_kept() -> None:
+def test_the_beginning_of_a_long_body_in_pieces_is_recorded() -> None:
     pieces = [b"x" * 6000] * 3
-    with watching(lambda _, start: start("200 OK", []) and Pieces(*pieces)) as client:
-        client.open("/", method="PURGE")  # which no RFC knows
+    with watching(lambda _, respond: respond("200 OK", []) and Pieces(*pieces)) as client:
+        client.open("/", method="PURGE")  # a method that no RFC defines
         assert len(client.xray.traces.last()[0].body) == MAX_BODY
-        assert "a body of 18,000 bytes" in client.told(part=8)
+        assert "body of 18,000 bytes" in client.text(part=8)
 
 
-def test_an_application_of_a_library_is_told_as_far_as_it_goes() -> None:
+def test_an_application_in_a_library_is_one_call() -> None:
     with watching(demo_app) as client:
         client.get("/", headers={"Referer": "http://elsewhere.example/"})
-        told = client.told()
-    assert "library: wsgiref.simple_server.demo_app(environ={…}" in told
-    assert "Hello world!" in told
+        text = client.text()
+    assert "library: wsgiref.simple_server.demo_app(environ={…}" in text
+    assert "Hello world!" in text
 
 
-def test_the_recorder_makes_the_same_of_events_that_come_later(
+def test_the_recorder_creates_the_same_tree_from_replayed_events(
     app: Application, database: Path, todos: Watched
 ) -> None:
-    """The events of one run, fed once more, where tools that watch the tests can see it."""
+    """Replay the events of one run outside the profile function, where coverage can see it."""
     events: list[tuple[FrameType, str, Any]] = []
     fill(database, 5)
     client = Client(app)
-    client.post("/", data={"text": ""})  # so that all is imported and opened
+    client.post("/", data={"text": ""})  # imports and opens everything
     sys.setprofile(lambda *event: events.append(event))
     try:
         client.post("/", data={"text": ""})
@@ -475,7 +479,7 @@ def test_the_recorder_makes_the_same_of_events_that_come_later(
         spread(6)
     finally:
         sys.setprofile(None)
-    # As if the recording had been switched off in the midst of a function.
+    # As if the recording had been switched off during a function.
     returns = (event for event in events if event[1] == "return")
     events.remove(next(event for event in returns if event[0].f_code.co_name == "parse_qsl"))
     todos.post("/", data={"text": ""})
@@ -484,7 +488,7 @@ def test_the_recorder_makes_the_same_of_events_that_come_later(
     trace = Trace()
     recorder = calls.CallRecorder(trace, todo.watchers())
     with on(trace):
-        recorder.handle(sys._getframe(), "return", None)  # it was called before
+        recorder.handle(sys._getframe(), "return", None)  # its call was not recorded
         for event in events:
             recorder.handle(*event)
         try:
@@ -496,17 +500,17 @@ def test_the_recorder_makes_the_same_of_events_that_come_later(
     live = names(todos.xray.traces.last()[0].calls)["Application.__call__"]
     again = names(trace.calls)["werkzeug.test.Client.post"]["Application.__call__"]
     assert again["Application.respond"] == live["Application.respond"]
-    assert [filling.name for filling in trace.fillings].count("page.html") == 2
+    assert [rendering.name for rendering in trace.renderings].count("page.html") == 2
     assert trace.routing
-    assert "this path" not in str(trace.routing.tried)  # all were tried for the last request
+    assert "same path" not in str(trace.routing.tried)  # the last request matched none
     assert [*trace.written_globals] == ["counted"]
     assert trace.events > MAX_EVENTS
     assert [failure.error for failure in trace.failures] == ["LookupError('handled now')"]
-    assert "The x-ray itself failed at calls.py:" in trace.remarks[0]
+    assert "The x-ray itself failed at calls.py:" in trace.warnings[0]
 
 
-def test_the_recorder_tells_exceptions_and_generators_apart() -> None:
-    """As above, event by event."""
+def test_the_recorder_distinguishes_exceptions_and_generators() -> None:
+    """Replay single events, as above."""
 
     def lose() -> None:
         raise LookupError("lost")
@@ -562,7 +566,7 @@ def names(call: Call) -> dict[str, Any]:
         (HTTPStatus.OK, "HTTPStatus.OK"),
         (int, "int"),
         (ValueError("a", 1), "ValueError('a', 1)"),
-        (line_of, "line_of"),
+        (line_number, "line_number"),
         (Path(), "<PosixPath>" if os.name == "posix" else "<WindowsPath>"),
         (Todo(1, "milk", False, 1), "Todo(id=1, text='milk', is_completed=False, place=1)"),
         (SafeHTML("<b>"), "'<b>'"),
@@ -572,18 +576,18 @@ def test_how_values_are_described(value: object, text: str) -> None:
     assert describe(value) == text
 
 
-def test_to_describe_a_value_runs_nothing_of_the_application() -> None:
+def test_describing_a_value_runs_no_code_of_the_application() -> None:
     class Trap(str):
         __repr__ = __str__ = __len__ = __iter__ = __getitem__ = __eq__ = __hash__ = None  # type: ignore[assignment]
 
     assert describe([Trap("milk")]) == "['milk']"
 
 
-def test_a_file_is_left_to_the_server(tmp_path: Path) -> None:
+def test_a_file_wrapper_is_passed_on_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"milk")
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
         return FileWrapper(file.open("rb"))
 
@@ -591,10 +595,10 @@ def test_a_file_is_left_to_the_server(tmp_path: Path) -> None:
         answer: Any = client.xray(client_environ(), lambda *_: lambda _: None)
         assert type(answer) is FileWrapper
         answer.close()
-        assert "(FileWrapper)" in client.told(part=8)
+        assert "(FileWrapper)" in client.text(part=8)
 
 
-def test_the_environ_stays_the_same_dict_and_the_list_the_same_list() -> None:
+def test_the_environ_and_a_list_are_passed_on_unchanged() -> None:
     body = [b"milk"]
     seen: list[object] = []
 
@@ -616,11 +620,11 @@ def test_the_environ_stays_the_same_dict_and_the_list_the_same_list() -> None:
         assert client.xray(environ, lambda *_, **__: lambda _: None) is body
         assert seen[0] is environ
         assert environ["mine"] == 1
-        assert "readlines(1) 2 bytes" in client.told(part=4)
+        assert "readlines(1) 2 bytes" in client.text(part=4)
 
 
-def test_an_exception_while_the_body_is_made_has_left_the_application() -> None:
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+def test_an_exception_while_generating_the_body_reaches_the_server() -> None:
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
         yield b"mi"
         raise LookupError("lost")
@@ -631,16 +635,16 @@ def test_an_exception_while_the_body_is_made_has_left_the_application() -> None:
         with pytest.raises(LookupError, match="lost"):
             next(answer)
         answer.close()
-        assert "LookupError('lost') left the application" in client.told(part=5)
-        assert "nothing to say against it" not in client.told(part=8)
+        assert "LookupError('lost') reached the server" in client.text(part=5)
+        assert "found no error" not in client.text(part=8)
 
 
-def test_an_exception_is_told_of_those_functions_that_it_left() -> None:
+def test_an_exception_is_shown_at_each_function_that_raised_it() -> None:
     def forget() -> None:
         raise KeyError("forgotten")
 
     def fail() -> None:
-        raise ValueError("told")
+        raise ValueError("failed")
 
     def act(_: WSGIEnvironment) -> None:
         with suppress(KeyError):
@@ -653,28 +657,28 @@ def test_an_exception_is_told_of_those_functions_that_it_left() -> None:
             raise LookupError("of somebody else")
         except LookupError:
             client.get("/")
-        told = client.told(part=5)
-    assert "forget() → left with KeyError('forgotten')" in told
-    assert "fail() → left with ValueError('told')" in told
-    assert "somebody else" not in told
+        text = client.text(part=5)
+    assert "forget() → raised KeyError('forgotten')" in text
+    assert "fail() → raised ValueError('failed')" in text
+    assert "somebody else" not in text
 
 
-def test_each_call_of_a_generator_is_counted() -> None:
+def test_repeated_calls_of_a_generator_are_counted() -> None:
     def generate() -> Generator[int, None, int]:
         yield 1
         yield 2
         return 3
 
-    def act(environ: WSGIEnvironment) -> None:
+    def act(_environ: WSGIEnvironment) -> None:
         for _ in range(10):
             assert [*generate()] == [1, 2]
 
     with watching(answering("", act)) as client:
         client.get("/")
-        assert "generate, 7 more times" in client.told(part=5)
+        assert "generate, 7 more times" in client.text(part=5)
 
 
-def test_a_list_of_the_applications_own_is_read_once() -> None:
+def test_a_list_subclass_is_iterated_once() -> None:
     class Once(list[bytes]):
         times = 0
 
@@ -684,7 +688,7 @@ def test_a_list_of_the_applications_own_is_read_once() -> None:
 
     body = Once([b"milk"])
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return body
 
@@ -693,14 +697,14 @@ def test_a_list_of_the_applications_own_is_read_once() -> None:
     assert body.times == 1
 
 
-def test_behind_a_proxy_nothing_is_said_of_who_followed_whom(todos: Watched) -> None:
+def test_requests_through_a_proxy_are_not_linked(todos: Watched) -> None:
     proxy = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "50000", "HTTP_X_FORWARDED_FOR": "1.2.3.4"}
     todos.post("/", data={"text": "milk"}, environ_overrides=proxy)
     todos.get("/?added=1", environ_overrides=proxy)
     assert todos.xray.traces.last()[0].came_from is None
 
 
-def test_where_other_redirects_lead(todos: Watched) -> None:
+def test_other_redirects() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         headers = [("Content-Type", "text/plain"), ("Location", "/there")]
         start_response(environ["PATH_INFO"][1:] + " Redirect", headers)
@@ -708,15 +712,15 @@ def test_where_other_redirects_lead(todos: Watched) -> None:
 
     with watching(app) as client:
         client.post("/307")
-        assert "The browser goes to /there with a POST" in client.told(part=9)
-        assert "✗ 307 has the browser send the POST again" in client.told(part=9)
+        assert "The browser sends a new request: POST /there." in client.text(part=9)
+        assert "✗ 307 makes the browser send the POST again" in client.text(part=9)
         client.post("/302")
-        assert "The browser goes to /there with a GET" in client.told(part=9)
+        assert "The browser sends a new request: GET /there." in client.text(part=9)
         client.post("/300")
-        assert "The browser got text/plain" in client.told(part=9)
+        assert "The browser shows or saves the response (text/plain)" in client.text(part=9)
 
 
-def test_the_keys_of_the_environ_are_as_good_as_text() -> None:
+def test_the_keys_of_the_environ_behave_like_str() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         names = [name for name in environ if name.startswith("HTTP_X")]
         assert pickle.loads(pickle.dumps(names)) == copy.deepcopy(names) == ["HTTP_X_WORD"]
@@ -725,17 +729,17 @@ def test_the_keys_of_the_environ_are_as_good_as_text() -> None:
         start_response("200 OK", headers)
         return [b""]
 
-    def strict_start(status: str, headers: list[tuple[str, str]], *_: object) -> Any:
+    def strict_start_response(_status: str, headers: list[tuple[str, str]], *_: object) -> Any:
         assert {type(text) for header in headers for text in header} == {str}
         assert ("HTTP_X_WORD", "milk") in headers
         return lambda _: None
 
     with watching(app) as client:
-        client.xray({**client_environ(), "HTTP_X_WORD": "milk"}, strict_start)
+        client.xray({**client_environ(), "HTTP_X_WORD": "milk"}, strict_start_response)
         assert client.story().summary.status == "200 OK"
 
 
-def test_the_stream_can_be_used_in_all_ways() -> None:
+def test_the_stream_supports_all_operations() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         with environ["wsgi.input"] as stream:
             assert next(stream) == b"milk\n"
@@ -752,7 +756,7 @@ def test_the_stream_can_be_used_in_all_ways() -> None:
     with watching(app) as client:
         environ = {**client_environ(), "wsgi.input": Stream(b"milk\nhoney")}
         client.xray(environ, lambda *_: lambda _: None)
-        assert "read(2) 2 bytes" in client.told(part=4)
+        assert "read(2) 2 bytes" in client.text(part=4)
 
 
 @pytest.mark.parametrize(
@@ -764,8 +768,8 @@ def test_the_stream_can_be_used_in_all_ways() -> None:
         (object(), object(), b"milk"),
     ],
 )
-def test_whatever_is_answered_can_be_shown(status: Any, headers: Any, body: bytes) -> None:
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+def test_any_response_can_be_shown(status: Any, headers: Any, body: bytes) -> None:
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         with closing(sqlite3.connect(":memory:")) as connection, suppress(UnicodeEncodeError):
             connection.execute("SELECT '\udcff'")
         start_response(status, headers)
@@ -781,21 +785,21 @@ def test_whatever_is_answered_can_be_shown(status: Any, headers: Any, body: byte
             assert Client(page).get("/").status_code == 200
 
 
-def test_an_exception_that_passes_a_with_block_is_told_once() -> None:
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+def test_an_exception_that_leaves_a_with_block_is_shown_once() -> None:
+    def app(_environ: WSGIEnvironment, _start_response: StartResponse) -> list[bytes]:
         with closing(sqlite3.connect(":memory:")):
             return [int("milk").to_bytes()]
 
     with watching(app) as client, pytest.raises(ValueError, match="milk"):
         client.get("/")
-    told = client.told()
-    assert told.count("left the application; the values") == 1
-    assert "was caught" not in told
-    assert "GET / → an exception" in told
-    assert "The browser shows what the server made of it: an exception" in told
+    text = client.text()
+    assert text.count("reached the server; local variables") == 1
+    assert "was caught" not in text
+    assert "GET / → an exception" in text
+    assert "The browser shows what the server sent instead: an exception" in text
 
 
-def test_many_small_reads_and_exceptions_are_cut_short() -> None:
+def test_the_number_of_reads_and_exceptions_is_limited() -> None:
     def lose() -> None:
         raise LookupError
 
@@ -806,7 +810,7 @@ def test_many_small_reads_and_exceptions_are_cut_short() -> None:
                 lose()
             except LookupError as error:
                 str(error)
-                line_of("README.md", "todo")
+                line_number("README.md", "todo")
 
     with watching(answering("", act)) as client:
         client.post("/", data=b"x" * 1000)
@@ -815,14 +819,14 @@ def test_many_small_reads_and_exceptions_are_cut_short() -> None:
         assert len(trace.failures) == calls.MAX_FAILURES
 
 
-def test_after_it_is_closed_it_records_no_more() -> None:
+def test_a_closed_x_ray_records_nothing() -> None:
     with watching(answering("")) as client:
         pass
     assert client.get("/").status_code == 200
     assert not client.xray.traces.last()
 
 
-def test_what_others_have_put_in_place_since_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_patch_by_others_is_preserved(monkeypatch: pytest.MonkeyPatch) -> None:
     with watching(answering("")):
         monkeypatch.setattr(sqlite3, "connect", len)
     assert sqlite3.connect.__name__ == "len"
@@ -832,13 +836,13 @@ def test_what_others_have_put_in_place_since_stays(monkeypatch: pytest.MonkeyPat
     ("broken", "name"),
     [
         (middleware, "find_raw_request"),
-        (middleware, "place_of"),
+        (middleware, "line_of"),
         (middleware, "_validate"),
         (sql, "describe"),
-        (sql, "place_of"),
+        (sql, "line_of"),
         (calls, "describe"),
         (calls, "_entries"),
-        (todo, "place_of"),
+        (todo, "line_of"),
     ],
 )
 def test_if_the_recorder_fails_the_application_does_not_notice(
@@ -848,7 +852,7 @@ def test_if_the_recorder_fails_the_application_does_not_notice(
     broken: object,
     name: str,
 ) -> None:
-    def fail(*args: object) -> None:
+    def fail(*_args: object) -> None:
         raise RuntimeError("the recorder is broken")
 
     with watching(app) as client:
@@ -856,15 +860,15 @@ def test_if_the_recorder_fails_the_application_does_not_notice(
         assert client.post("/", data={"text": "milk"}).status_code == 303
         assert client.post("/", data={"text": ""}).status_code == 422
         assert ">milk</span>" in client.get("/?added=1").text
-        remarks = str([trace.remarks for trace in client.xray.traces.last()])
-        # Without a trace, the log has it.
-        assert "The x-ray itself failed at" in remarks or "the recorder is broken" in caplog.text
+        warnings = str([trace.warnings for trace in client.xray.traces.last()])
+        # Outside a request, the failure is logged.
+        assert "The x-ray itself failed at" in warnings or "the recorder is broken" in caplog.text
 
 
-def test_another_profiler_is_left_in_peace(todos: Watched) -> None:
+def test_another_profiler_is_left_alone(todos: Watched) -> None:
     events: list[str] = []
     profile = lambda frame, *_: events.append(frame.f_code.co_name)  # noqa: E731
-    todos.get("/")  # from now on the page is kept
+    todos.get("/")  # from now on the page is cached
     sys.setprofile(profile)
     try:
         todos.get("/")
@@ -872,12 +876,12 @@ def test_another_profiler_is_left_in_peace(todos: Watched) -> None:
     finally:
         sys.setprofile(None)
     assert "show_todos" in events
-    told = todos.told(part=5)
-    assert "No function of the application was recorded." in told
-    assert "Another profiler is at work, so no functions are recorded." in told
+    text = todos.text(part=5)
+    assert "No function of the application was recorded." in text
+    assert "Another profiler is active, so no functions are recorded." in text
 
 
-def test_it_keeps_50_requests_500_events_and_10_kb(todos: Watched) -> None:
+def test_it_stores_50_requests_500_events_and_10_kb() -> None:
     def work(environ: WSGIEnvironment) -> None:
         environ["wsgi.input"].read(20_000)
         spread(6 if environ.get("CONTENT_LENGTH") else 0)
@@ -894,7 +898,7 @@ def test_it_keeps_50_requests_500_events_and_10_kb(todos: Watched) -> None:
         assert (len(trace.body), trace.body_size) == (MAX_BODY, 20_000)
         assert len(trace.read_body) == MAX_BODY
         assert count(trace.calls) <= MAX_EVENTS < trace.events
-        assert "more steps were not recorded" in client.told(part=5)
+        assert "more steps were not recorded" in client.text(part=5)
 
 
 def spread(depth: int) -> None:
@@ -913,7 +917,7 @@ def count(call: Call) -> int:
 
 @pytest.fixture
 def quick_switches() -> Iterator[None]:
-    """Have the threads take turns all the time."""
+    """Make the threads switch as often as possible."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.0001)
     yield
@@ -921,7 +925,7 @@ def quick_switches() -> Iterator[None]:
 
 
 def post_redirect_get(path: Path) -> Any:
-    """A small application that stores a text and redirects, and then shows it."""
+    """Return an application that stores a text and redirects to a page with it."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         with closing(sqlite3.connect(path, timeout=20)) as connection, connection:
@@ -945,15 +949,15 @@ def post_redirect_get(path: Path) -> Any:
 @pytest.mark.usefixtures("quick_switches")
 @pytest.mark.parametrize("is_todo_list", [True, False])
 def test_requests_of_several_threads_are_not_mixed(tmp_path: Path, is_todo_list: bool) -> None:
-    """Whatever is in a trace is of its own request, also if another thread made its change."""
+    """Each trace contains only its own request, even if another thread executed its change."""
     database = tmp_path / "todos.db"
-    together: list[Trace] = []  # with others in one transaction
+    together: list[Trace] = []  # traces that share a transaction with others
 
     def click(number: int) -> None:
         browser = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": str(number)}
         address = f"/todos/{number - 1000}"
-        form = {"text": f"me{number}", "show": "completed"}  # of which there are none
-        for _ in range(50 if is_todo_list else 250):
+        form = {"text": f"me{number}", "show": "completed"}  # so the page is empty
+        for _ in range(25 if is_todo_list else 100):
             answer = client.post(address, data=form, environ_overrides=browser)
             post = find(client.xray, number)
             client.get(answer.location, environ_overrides=browser)
@@ -963,7 +967,7 @@ def test_requests_of_several_threads_are_not_mixed(tmp_path: Path, is_todo_list:
             keywords = [statement.keyword for statement in post.statements]
             counts = [keywords.count(word) for word in ("BEGIN", "UPDATE", "COMMIT")]
             assert (typed, counts) == ({number}, [1, 1, 1])
-            assert not post.remarks + get.remarks
+            assert not post.warnings + get.warnings
             together.extend([post] * any(statement.others > 0 for statement in post.statements))
 
     with closing(create_app(database)) as app:
@@ -974,20 +978,20 @@ def test_requests_of_several_threads_are_not_mixed(tmp_path: Path, is_todo_list:
         ):
             assert len([*threads.map(click, range(1001, 1005))]) == 4
     assert bool(together) == is_todo_list
-    told = [
+    text = [
         block for trace in together for block in tell(trace, client.xray.traces).parts[5].blocks
     ]
-    assert ("other requests, in one transaction" in str(told)) == is_todo_list
+    assert ("other requests, in one transaction" in str(text)) == is_todo_list
     assert read_texts(database)[0] == "me1001" or not is_todo_list
 
 
 def find(xray: XRay, port: int) -> Trace:
-    """The last request from that port."""
+    """Return the trace of the last request from this port."""
     return next(trace for trace in xray.traces.last() if trace.client[1] == str(port))
 
 
 def described(trace: Trace) -> str:
-    """All that is recorded of the functions and statements of a request that changes something."""
+    """Return all recorded arguments of calls and parameters of statements as text."""
 
     def texts(call: Call) -> Iterator[str]:
         yield from (value for _, value in call.arguments)

@@ -1,4 +1,4 @@
-"""The fifteen things that learners get wrong, each as the x-ray shows it."""
+"""The fifteen lessons: things that learners get wrong, as the x-ray shows them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from todo_wsgi.xray.blocks import Table
 
 @pytest.fixture
 def table(tmp_path: Path) -> Callable[[], sqlite3.Connection]:
-    """Call it for a connection to a database with a table of words."""
+    """A function that connects to a database with a table of words."""
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(tmp_path / "words.db")
@@ -35,32 +35,34 @@ def table(tmp_path: Path) -> Callable[[], sqlite3.Connection]:
 
 def test_1_python_does_not_run_in_the_browser(todos: Watched) -> None:
     todos.get("/")
-    told = todos.told(part=1)
-    assert "The browser has sent text, and gets text back: it runs no Python." in told
+    text = todos.text(part=1)
+    assert "The browser sends text and receives text: it does not run Python." in text
     assert todos.story().picture.lanes[0] == "Browser"
-    assert not [m for m in todos.story().picture.messages if m.start == 0 and "GET" not in m.text]
+    assert not [m for m in todos.story().picture.messages if m.sender == 0 and "GET" not in m.text]
 
 
 def test_2_one_page_is_several_requests(todos: Watched) -> None:
     page = todos.get("/").text
     style = page.partition('rel="stylesheet" href="')[2].partition('"')[0]
     todos.get(style, headers={"Referer": "http://localhost/", "Sec-Fetch-Dest": "style"})
-    assert "This page needs" in todos.told(1, part=9)
-    assert f"{style} too; 1 of them came by now" in todos.told(1, part=9)
-    assert "Needed 2: a part of the page" in todos.told(1, part=9)
-    assert "This one is for a part of a page. (One page is several requests)" in todos.told(
+    assert "This page also needs" in todos.text(1, part=9)
+    assert f"{style}; requested so far: 1." in todos.text(1, part=9)
+    assert "Loaded 2: for this page" in todos.text(1, part=9)
+    assert "This request loads a part of a page. (One page is several requests)" in todos.text(
         2, part=9
     )
-    assert "Part of 1: the page that its Referer names" in todos.told(2, part=9)
+    assert "Part of 1: the page in its Referer header" in todos.text(2, part=9)
 
 
 def test_3_without_a_redirect_a_reload_posts_again(
     todos: Watched, table: Callable[[], sqlite3.Connection]
 ) -> None:
     todos.post("/", data={"text": "milk"})
-    assert "a reload repeats the GET that follows, and never this POST" in todos.told(part=9)
+    assert "a reload repeats the GET that follows, never this POST" in todos.text(part=9)
     todos.post("/", data={"text": ""})
-    assert "would send the POST again; it has changed nothing" in todos.told(part=9)
+    assert "Reloading this page sends the POST again; it changed nothing this time" in todos.text(
+        part=9
+    )
 
     def insert(_: WSGIEnvironment) -> None:
         with closing(table()) as connection, connection:
@@ -68,32 +70,32 @@ def test_3_without_a_redirect_a_reload_posts_again(
 
     with watching(answering("Thanks.", insert)) as client:
         client.post("/")
-        assert "✗ The POST changed rows and was answered with a page instead" in client.told(part=9)
+        assert "✗ The POST changed rows, and the response is not a redirect" in client.text(part=9)
 
 
-def test_4_a_redirect_is_an_answer_and_then_a_new_request(todos: Watched) -> None:
+def test_4_a_redirect_is_a_response_followed_by_a_new_request(todos: Watched) -> None:
     browser = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "50000"}
     todos.post("/", data={"text": "milk"}, environ_overrides=browser)
     todos.get("/?added=1", environ_overrides=browser)
-    assert "A redirect is a whole answer: 303 See Other, headers, and a body of 0 bytes" in (
-        todos.told(1, part=9)
+    assert "A redirect is a complete response: 303 See Other, headers, and a body of 0 bytes" in (
+        todos.text(1, part=9)
     )
-    assert "Led to 2: on the same connection" in todos.told(1, part=9)
-    assert "This is a new request; the answer to request 1 was the cause" in todos.told(2, part=9)
+    assert "Led to 2: which followed on the same connection" in todos.text(1, part=9)
+    assert "This is a new request, caused by the response to request 1" in todos.text(2, part=9)
 
 
-def test_5_get_and_post_differ_in_what_may_change(todos: Watched) -> None:
+def test_5_get_and_post_differ_in_what_they_may_change(todos: Watched) -> None:
     todos.post("/?show=active", data={"text": "milk"})
-    told = todos.told(part=4)
-    assert "In the address, after the “?”: show=active" in told
-    assert "In the body: text=milk" in told
-    assert "Parameters came in the address and in the body" in told
-    assert "a POST may change something. This one changed 1 row." in told
+    text = todos.text(part=4)
+    assert "In the URL, after the “?”: show=active" in text
+    assert "In the body: text=milk" in text
+    assert "This request has parameters in the URL and in the body" in text
+    assert "a POST may change something. This one changed 1 row." in text
     todos.get("/?show=active")
-    assert "a GET must not change anything. This one changed 0 rows" in todos.told(part=4)
+    assert "a GET must not change anything. This one changed 0 rows" in todos.text(part=4)
 
 
-def test_6_a_link_must_not_delete(table: Callable[[], sqlite3.Connection]) -> None:
+def test_6_a_link_must_not_delete_anything(table: Callable[[], sqlite3.Connection]) -> None:
     def delete(environ: WSGIEnvironment) -> None:
         with closing(table()) as connection, connection:
             if environ["PATH_INFO"] == "/delete":
@@ -104,12 +106,12 @@ def test_6_a_link_must_not_delete(table: Callable[[], sqlite3.Connection]) -> No
     with watching(answering("Gone.", delete)) as client:
         client.post("/add")
         client.get("/delete")
-        assert "✗ A GET changed 2 rows. It is what a link sends" in client.told(part=6)
+        assert "✗ A GET changed 2 rows. Links, prefetching browsers" in client.text(part=6)
         client.post("/delete")
-        assert "✗" not in client.told(part=6)
+        assert "✗" not in client.text(part=6)
 
 
-def test_7_the_name_is_what_is_sent_and_an_unticked_box_is_not() -> None:
+def test_7_a_form_field_is_sent_under_its_name_and_an_unchecked_box_is_not() -> None:
     form = """<form method="post">
         <input name="text"> <input type="checkbox" name="done"> <input id="nameless">
         <input type="submit" name="delete"> <select name="of" disabled></select> <button>Send
@@ -122,18 +124,20 @@ def test_7_the_name_is_what_is_sent_and_an_unticked_box_is_not() -> None:
         client.get("/")
         headers = {"Referer": "http://localhost/"}
         client.post("/", data={"text": "milk"}, headers=headers)
-        told = client.told(part=4)
-        assert "Sent are names and values: text." in told
-        assert "Not sent: input done (checkbox), since it was not ticked." in told
-        assert "Not sent: input nameless (text), since it has no name." in told
-        assert "Not sent: input delete (submit), since it was not clicked." in told
-        assert "Not sent: select of (select), though it has a name: it may be disabled." in told
-        assert told.count("Not sent") == 4
-        assert "elsewhere" not in told
-        client.post("/", data={"unknown": "milk"}, headers=headers)  # no form there sends this
-        assert "Not sent" not in client.told(part=4)
+        text = client.text(part=4)
+        assert "Fields sent by name: text." in text
+        assert "Not sent: input done (checkbox), because it was not checked." in text
+        assert "Not sent: input nameless (text), because it has no name." in text
+        assert "Not sent: input delete (submit), because it was not clicked." in text
+        assert "Not sent: select of (select), although it has a name: it may be disabled." in text
+        assert text.count("Not sent") == 4
+        assert "elsewhere" not in text
+        client.post(
+            "/", data={"unknown": "milk"}, headers=headers
+        )  # a field that no form on the page has
+        assert "Not sent" not in client.text(part=4)
         client.post("/", data={"text": "milk", "done": "on"}, headers=headers)
-        assert "done (checkbox)" not in client.told(part=4)
+        assert "done (checkbox)" not in client.text(part=4)
         differs = dict(client.story(2).facts)["Fields in the body"]
         assert (differs, dict(client.story(4).facts)["Fields in the body"]) == (
             "text=milk",
@@ -141,10 +145,10 @@ def test_7_the_name_is_what_is_sent_and_an_unticked_box_is_not() -> None:
         )
 
 
-def test_8_the_body_is_a_stream_that_is_read_once(todos: Watched) -> None:
+def test_8_the_body_is_a_stream_that_can_be_read_once(todos: Watched) -> None:
     todos.post("/", data={"text": "milk"})
-    assert "read(9) 9 bytes" in todos.told(part=4)
-    assert "The body is a stream: 9 bytes were read, and cannot be read again" in todos.told(part=4)
+    assert "read(9) 9 bytes" in todos.text(part=4)
+    assert "The body is a stream: 9 bytes were read and cannot be read again" in todos.text(part=4)
 
     def read_twice(environ: WSGIEnvironment) -> None:
         assert environ["wsgi.input"].read(9) == b"text=milk"
@@ -152,8 +156,8 @@ def test_8_the_body_is_a_stream_that_is_read_once(todos: Watched) -> None:
 
     with watching(answering("", read_twice)) as client:
         client.post("/", data={"text": "milk"})
-        told = client.told(part=4)
-        assert "✗ The body is a stream: the first read got 9 bytes, the last one 0" in told
+        text = client.text(part=4)
+        assert "✗ The body is a stream: the first read returned 9 bytes, the last one 0" in text
 
     def read_to_the_end(environ: WSGIEnvironment) -> None:
         while environ["wsgi.input"].read(4):
@@ -161,34 +165,34 @@ def test_8_the_body_is_a_stream_that_is_read_once(todos: Watched) -> None:
 
     with watching(answering("", read_to_the_end)) as client:
         client.post("/", data={"text": "milk"})
-        assert "The body is a stream: 9 bytes were read" in client.told(part=4)
-        assert "✗" not in client.told(part=4)
+        assert "The body is a stream: 9 bytes were read" in client.text(part=4)
+        assert "✗" not in client.text(part=4)
 
 
 def test_9_bytes_percent_encoding_str_and_html_are_four_stages(todos: Watched) -> None:
     todos.post("/", data={"text": "Käse & Brot"})
     assert (
-        "Four stages of text: percent-encoded as it was sent, K%C3%A4se+%26+Brot; the bytes "
-        r"b'K\xc3\xa4se & Brot'; the text 'Käse & Brot'; and HTML, in which it has to be "
-        "written as Käse &amp; Brot."
-    ) in todos.told(part=4)
+        "Four stages of text: percent-encoded as sent, K%C3%A4se+%26+Brot; the bytes "
+        r"b'K\xc3\xa4se & Brot'; the text 'Käse & Brot'; and HTML, which must spell it "
+        "Käse &amp; Brot."
+    ) in todos.text(part=4)
     [table] = [block for block in todos.story().parts[3].blocks if isinstance(block, Table)][:1]
     assert table.rows == [
         ("text=K%C3%A4se+%26+Brot", r"b'K\xc3\xa4se & Brot'", "text", "'Käse & Brot'")
     ]
 
 
-def test_10_a_header_that_is_no_text(todos: Watched) -> None:
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+def test_10_a_header_that_is_not_text() -> None:
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         start_response("200 OK", [("Content-Length", 0), ("Content-Type", "text/plain")])  # type: ignore[list-item]
         return [b""]
 
     with watching(app) as client:
         client.xray(client_environ(), lambda *_: lambda _: None)
-        told = client.told(part=8)
-    assert "✗ WSGI wants" in told
-    assert "The header ('Content-Length', 0) is no tuple of two str." in told
-    assert "nothing to say" not in told
+        text = client.text(part=8)
+    assert "✗ WSGI requires" in text
+    assert "The header ('Content-Length', 0) is not a tuple of two str." in text
+    assert "found no error" not in text
 
 
 @pytest.mark.parametrize(
@@ -204,10 +208,10 @@ def test_10_a_header_that_is_no_text(todos: Watched) -> None:
         ("200 OK", [5], [b""], "Individual headers"),
     ],
 )
-def test_10_what_types_wsgi_wants_and_what_validate_says(
+def test_10_wsgi_requires_certain_types_and_validate_checks_them(
     status: Any, headers: Any, body: Any, complaint: str
 ) -> None:
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         start_response(status, headers)
         return body
 
@@ -216,26 +220,28 @@ def test_10_what_types_wsgi_wants_and_what_validate_says(
         assert answer is body or body is None
         if hasattr(answer, "close"):
             answer.close()
-        assert "✗ wsgiref.validate complains about the application: " in client.told(part=8)
-        assert complaint in client.told(part=8)
-        assert "WSGI wants a str like '200 OK'" in client.told(part=8)
+        assert "✗ wsgiref.validate reports an error of the application: " in client.text(part=8)
+        assert complaint in client.text(part=8)
+        assert "WSGI requires a str such as '200 OK'" in client.text(part=8)
 
 
-def test_10_the_servers_part_is_checked_too(todos: Watched) -> None:
+def test_10_the_environ_of_the_server_is_checked_too(todos: Watched) -> None:
     todos.get("/", environ_overrides={"SERVER_SOFTWARE": None})
-    assert "complains about the server: Environmental variable SERVER_SOFTWARE is not a string" in (
-        todos.told(part=8)
+    assert (
+        "reports an error of the server: Environmental variable SERVER_SOFTWARE is not a string"
+        in (todos.text(part=8))
     )
-    assert "It got str, list of tuple of (str, str), and list. wsgiref.validate has nothing" in (
-        todos.told(part=8)
+    assert "It got str, list of tuple of (str, str), and list. wsgiref.validate found no error" in (
+        todos.text(part=8)
     )
 
 
-def test_10_to_read_without_a_size_is_told(todos: Watched) -> None:
+def test_10_reading_without_a_size_is_reported() -> None:
     with watching(answering("", lambda environ: environ["wsgi.input"].read())) as client:
         client.post("/", data={"text": "milk"})
-        assert "complains about the application: AssertionError() in assert_(len(args) == 1)" in (
-            client.told(part=8)
+        assert (
+            "reports an error of the application: AssertionError() in assert_(len(args) == 1)"
+            in (client.text(part=8))
         )
 
 
@@ -243,7 +249,7 @@ def test_11_execute_does_not_save_commit_does(
     todos: Watched, table: Callable[[], sqlite3.Connection]
 ) -> None:
     todos.post("/", data={"text": "milk"})
-    assert "execute changed 1 row, but saved nothing: until COMMIT" in todos.told(part=6)
+    assert "execute changed 1 row, but saved nothing: until COMMIT" in todos.text(part=6)
 
     def insert(environ: WSGIEnvironment) -> None:
         connection = table()
@@ -254,18 +260,18 @@ def test_11_execute_does_not_save_commit_does(
 
     with watching(answering("Stored?", insert)) as client:
         client.post("/")
-        assert "✗ execute changed 1 row, and nobody committed: it is not saved" in (
-            client.told(part=6)
+        assert "✗ execute changed 1 row without a commit: the change is not saved" in (
+            client.text(part=6)
         )
-        assert "BEGIN Author nobody wrote it: the module sqlite3 executes it" in (
-            client.told(part=6)
-        )
+        assert "BEGIN Issued by the sqlite3 module, implicitly" in (client.text(part=6))
         client.get("/rollback")
-        assert "✗" not in client.told(part=6) + client.told(part=9)
-        assert "1 row changed, and ROLLBACK undid it: nothing was saved" in client.told(part=6)
+        assert "✗" not in client.text(part=6) + client.text(part=9)
+        assert "execute changed 1 row, and ROLLBACK undid that: nothing was saved" in client.text(
+            part=6
+        )
 
 
-def test_11_before_a_script_python_commits(table: Callable[[], sqlite3.Connection]) -> None:
+def test_11_python_commits_before_a_script(table: Callable[[], sqlite3.Connection]) -> None:
     def insert(_: WSGIEnvironment) -> None:
         with closing(table()) as connection:
             connection.execute("INSERT INTO words VALUES ('milk')")
@@ -273,13 +279,13 @@ def test_11_before_a_script_python_commits(table: Callable[[], sqlite3.Connectio
 
     with watching(answering("", insert)) as client:
         client.post("/")
-        told = client.told(part=6)
-        assert "COMMIT saved it" in told
-        assert told.count("nobody wrote it") == 2  # BEGIN and COMMIT
-        assert "✗" not in told
+        text = client.text(part=6)
+        assert "COMMIT saved it" in text
+        assert text.count("the sqlite3 module, implicitly") == 2  # BEGIN and COMMIT
+        assert "✗" not in text
 
 
-def test_11_in_autocommit_each_statement_is_saved_by_itself(
+def test_11_in_autocommit_mode_each_statement_is_committed_on_its_own(
     table: Callable[[], sqlite3.Connection],
 ) -> None:
     def insert(_: WSGIEnvironment) -> None:
@@ -289,18 +295,18 @@ def test_11_in_autocommit_each_statement_is_saved_by_itself(
 
     with watching(answering("", insert)) as client:
         client.post("/")
-        assert "each statement is saved by itself (autocommit)" in client.told(part=6)
+        assert "each statement is committed on its own (autocommit)" in client.text(part=6)
 
 
-def test_12_the_question_mark_is_no_string_formatting(
+def test_12_the_question_mark_is_not_string_formatting(
     todos: Watched, table: Callable[[], sqlite3.Connection]
 ) -> None:
     todos.post("/", data={"text": "'); DROP TABLE todos; --"})
-    told = todos.told(part=6)
-    assert "INSERT INTO todos (text) VALUES (?)" in told
-    assert """Parameters ("'); DROP TABLE todos; --",)""" in told
-    assert "SQLite gets the text of the statement and the parameters apart" in told
-    assert "✗" not in told
+    text = todos.text(part=6)
+    assert "INSERT INTO todos (text) VALUES (?)" in text
+    assert """Parameters ("'); DROP TABLE todos; --",)""" in text
+    assert "SQLite receives the SQL text and the parameters separately" in text
+    assert "✗" not in text
 
     def find(environ: WSGIEnvironment) -> None:
         word = environ["QUERY_STRING"].partition("=")[2]
@@ -309,49 +315,47 @@ def test_12_the_question_mark_is_no_string_formatting(
 
     with watching(answering("", find)) as client:
         client.get("/?word=milk")
-        assert "✗ The value of word stands within the text of the SQL: 'milk'" in (
-            client.told(part=6)
-        )
+        assert "✗ The value of word is part of the SQL text: 'milk'" in (client.text(part=6))
 
 
 @pytest.mark.parametrize("query", ["?q=name", "?q=word", "?q=wo"])
-def test_12_a_word_that_stands_in_the_sql_anyway_is_no_injection(
+def test_12_a_word_that_the_sql_contains_anyway_is_not_an_injection(
     table: Callable[[], sqlite3.Connection], query: str
 ) -> None:
-    def find(environ: WSGIEnvironment) -> None:
+    def find(_environ: WSGIEnvironment) -> None:
         with closing(table()) as connection:
             connection.execute("SELECT word AS name FROM words WHERE word = ?", (query,))
 
     with watching(answering("", find)) as client:
         client.get(f"/{query}")
-        assert "✗" not in client.told(part=6)
+        assert "✗" not in client.text(part=6)
 
 
 counter = 0
 
 
-def test_13_a_global_variable_is_no_storage(todos: Watched) -> None:
+def test_13_a_global_variable_is_not_storage(todos: Watched) -> None:
     def count(_: WSGIEnvironment) -> None:
         global counter
         counter += 1
 
     with watching(answering("", count)) as client:
         client.get("/")
-        told = client.told(part=2)
-        assert "can write the global variable counter. It lives in process" in told
-        assert "test_xray_lessons.py" in told
+        text = client.text(part=2)
+        assert "can assign the global variable counter. It exists only in process" in text
+        assert "test_xray_lessons.py" in text
     todos.get("/")
-    told = todos.told(part=2)
-    assert f"This ran in thread {threading.current_thread().name} of process {os.getpid()}" in told
-    assert "another process has its own, and a restart loses them" in told
+    text = todos.text(part=2)
+    assert f"This ran in thread {threading.current_thread().name} of process {os.getpid()}" in text
+    assert "each process has its own, and a restart loses them" in text
 
 
-def test_14_where_escaping_happens(todos: Watched) -> None:
+def test_14_values_are_escaped_where_they_become_html(todos: Watched) -> None:
     todos.post("/", data={"text": "<b>milk</b>"})
     todos.get("/")
-    told = todos.told(part=7)
-    assert "Escaped where it becomes HTML, and only there: $text, '<b>milk</b>'" in told
-    assert "&lt;b&gt;milk&lt;/b&gt;" in told
+    text = todos.text(part=7)
+    assert "Escaped where it becomes HTML, and only there: $text, '<b>milk</b>'" in text
+    assert "&lt;b&gt;milk&lt;/b&gt;" in text
 
     def greet(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/html")])
@@ -360,12 +364,12 @@ def test_14_where_escaping_happens(todos: Watched) -> None:
 
     with watching(greet) as client:
         client.get("/?name=<b>Ada</b>")
-        assert "✗ name came with the request as '<b>Ada</b>' and stands in the page as it is" in (
-            client.told(part=7)
+        assert "✗ The request has name as '<b>Ada</b>', and the page contains it unescaped" in (
+            client.text(part=7)
         )
 
 
-def test_15_what_server_wsgi_application_and_proxy_each_did(tmp_path: Path) -> None:
+def test_15_server_wsgi_application_and_proxy_each_have_their_own_job(tmp_path: Path) -> None:
     command = serve_command("--port", "0", "--xray", "0", "--trusted-proxy", "127.0.0.1")
     with running(command, tmp_path) as server, nginx_before(server, tmp_path) as nginx:
         server.send(get("/", "Cookie: a=milk", "Cookie: b=honey", "X_Forwarded_For: 6.6.6.6"))
@@ -374,17 +378,17 @@ def test_15_what_server_wsgi_application_and_proxy_each_did(tmp_path: Path) -> N
         server.send(get("/", "X-Forwarded-Host: other.example"))
         server.send(b"GET / HTTP/1.0\r\n\r\n")
         alone, behind, pretending, bare = (server.xray(f"{number}") for number in range(1, 5))
-    assert "there is no sign of a proxy; waitress read bytes and made the environ" in alone
-    assert "the application chose status, headers and body; waitress added its headers" in alone
-    assert "cookie merged: it came 2 times" in alone
-    assert "x_forwarded_for dropped: with its underscore it would look like x-forwarded-for" in (
+    assert "there is no sign of a proxy; waitress read bytes and created the environ" in alone
+    assert "the application chose status, headers and body; waitress added its own headers" in alone
+    assert "cookie merged: sent 2 times" in alone
+    assert "x_forwarded_for dropped: in the environ it would be mistaken for x-forwarded-for" in (
         alone
     )
     assert "HTTP_HOST 'localhost' header Host" in alone
-    assert "renamed, like host to HTTP_HOST" in alone
+    assert "renamed, as host to HTTP_HOST" in alone
     assert "Content-Security-Policy default-src 'none'" in alone
     assert re.search(r"ETag \S+ the application .*Date [^:]*:\d\d:\d\d GMT the server", alone)
-    assert "host changed: 'localhost' became 'other.example'" in pretending
+    assert "host changed from 'localhost' to 'other.example'" in pretending
     assert "Headers that the server changed" not in bare
-    assert "a proxy took the request from the browser and passed it on" in behind
+    assert "a proxy received the request and forwarded it" in behind
     assert "HTTP_X_FORWARDED_FOR '127.0.0.1' a proxy" in behind

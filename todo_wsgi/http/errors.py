@@ -1,7 +1,7 @@
 """The errors that become a response.
 
-Whoever finds the fault raises one of these, however deep in the call it is; `Application.respond`
-makes a page of it, in one place. The detail is for the visitor: it says what to do.
+Code at any depth raises one of these, and `Application.respond` renders it as a page, in one place.
+The detail is for the visitor: it says what to do.
 """
 
 from collections.abc import Iterable
@@ -33,10 +33,10 @@ class BadRequest(HTTPError):
 
 
 class Forbidden(HTTPError):
-    """Another web site had the visitor's browser send this request (RFC 9110, 15.5.4)."""
+    """A page of another site made the browser send this request (RFC 9110, 15.5.4)."""
 
     status = HTTPStatus.FORBIDDEN
-    detail = "Another web site sent this form, so nothing was changed. Use the form on the list."
+    detail = "Another site sent this form, so nothing was changed. Use the form on the list."
 
 
 class NotFound(HTTPError):
@@ -47,16 +47,16 @@ class NotFound(HTTPError):
 
 
 class MethodNotAllowed(HTTPError):
-    """The path is there, but not for this method (RFC 9110, 15.5.6).
+    """The path exists, but not for this method (RFC 9110, 15.5.6).
 
-    `allowed` are the methods that it has; the response names them in `Allow`.
+    `allowed` are the methods it supports; the response lists them, sorted, in `Allow`.
     """
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
 
     def __init__(self, allowed: Iterable[str]) -> None:
         allow = ", ".join(sorted(allowed))
-        super().__init__(f"This address answers to {allow} only.", headers=[("Allow", allow)])
+        super().__init__(f"This address supports {allow} only.", headers=[("Allow", allow)])
 
 
 class LengthRequired(HTTPError):
@@ -70,7 +70,10 @@ class ContentTooLarge(HTTPError):
     """The request's body is larger than we read (RFC 9110, 15.5.14)."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    detail = "This server reads 64 KiB at once, and that is more. Send less; nothing was changed."
+    detail = (
+        "This form is larger than the 64 KiB that this server accepts. "
+        "Nothing was changed: shorten it and send it again."
+    )
 
 
 class UnsupportedMediaType(HTTPError):
@@ -81,11 +84,11 @@ class UnsupportedMediaType(HTTPError):
 
 
 class InternalServerError(HTTPError):
-    """We made a mistake (RFC 9110, 15.6.1)."""
+    """A bug of ours (RFC 9110, 15.6.1)."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = (
-        "Something went wrong on our side, and the server's log says what. "
+        "Something went wrong on our side; the server's log says what. "
         "Look at the list before you try again."
     )
 
@@ -96,7 +99,7 @@ class ServiceUnavailable(HTTPError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     detail = (
         "The list cannot be reached at the moment. "
-        "Try again in a few seconds, and look first whether your change is there."
+        "Try again in a few seconds, and check first whether your change is there."
     )
 
     def __init__(self, detail: str | None = None) -> None:

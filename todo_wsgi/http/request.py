@@ -1,7 +1,7 @@
-"""What came in: the environ that the server made of a request, as method, path, query and form.
+"""What comes in: a request, as method, path, query and form.
 
-WSGI (PEP 3333) hands over strings that hold bytes, each byte as the character of that number, and
-a stream with the body. Here they become text, or a clear error.
+WSGI (PEP 3333) delivers it as the environ: strings in which each character stands for one byte, and
+a stream with the body. Here they are decoded to text, or refused with a clear error.
 """
 
 import re
@@ -12,21 +12,20 @@ from wsgiref.types import WSGIEnvironment
 from todo_wsgi.http.errors import BadRequest, ContentTooLarge, LengthRequired, UnsupportedMediaType
 
 MAX_BODY_SIZE = 64 * 1024  # bytes; the longest todo is 6,000 bytes once percent-encoded
-MAX_FIELDS = 100  # a form of ours has a handful; each field costs time, so thousands are an attack
+MAX_FIELDS = 100  # our forms have a handful; each costs time, so thousands would be an attack
 
-INTEGER = "-?[0-9]{1,18}"  # int() takes more, like "1_000"; so many fit into SQLite's 64 bits
+INTEGER = "-?[0-9]{1,18}"  # int() accepts more, like "1_000"; 18 digits fit into 64 bits
 FORM_TYPE = "application/x-www-form-urlencoded"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 
-_CUT_SHORT = "The request ended before all of it had come. Send it again; nothing was changed."
+_CUT_OFF = "The request was cut off. Nothing was changed: send it again."
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
 
 
 class Request:
     """One request, read from its WSGI `environ`.
 
-    Its attributes decode when they are asked for, and raise an HTTPError for what cannot be
-    decoded.
+    Its attributes are decoded on first use, and raise an HTTPError if that fails.
     """
 
     def __init__(self, environ: WSGIEnvironment) -> None:
@@ -36,36 +35,36 @@ class Request:
     @cached_property
     def path(self) -> str:
         """The path, percent-decoded by the server, like "/"; BadRequest if it is not UTF-8."""
-        # Servers hand over bytes as latin-1 text (PEP 3333, "Unicode Issues"): back to the bytes,
-        # and then to what they say.
+        # Servers deliver bytes as latin-1 text (PEP 3333, "Unicode Issues"): get the bytes back,
+        # then decode them.
         raw: str = self.environ.get("PATH_INFO", "")
         try:
             return raw.encode("latin-1").decode() or "/"
         except UnicodeError:
-            raise BadRequest("The address is not written in UTF-8.") from None
+            raise BadRequest("The address is not encoded in UTF-8.") from None
 
     @cached_property
     def query(self) -> dict[str, str]:
-        """What stands after the "?" of the address: name to value.
+        """The query string of the address: name to value.
 
-        Links come from anywhere and may have anything there, so nothing is refused: of a name that
-        is there twice the last counts, and what is not UTF-8 becomes U+FFFD.
+        Links come from anywhere and may contain anything, so nothing is refused: the last value of
+        a repeated name wins, and invalid UTF-8 becomes U+FFFD.
         """
         return dict(parse_qsl(self.environ.get("QUERY_STRING", ""), keep_blank_values=True))
 
     @property
     def typed(self) -> str:
-        """What the visitor typed, as far as the form was read by now: an error gives it back."""
-        form: dict[str, str] = vars(self).get("form", {})
+        """What the visitor typed, if the form was read by now: an error page gives it back."""
+        form: dict[str, str] = vars(self).get("form", {})  # where cached_property stores it
         return form.get("text", "")
 
     @property
     def is_from_another_site(self) -> bool:
-        """Whether a page of another web site had the browser send this request.
+        """Whether a page of another site made the browser send this request.
 
-        The rule of Go's `net/http.CrossOriginProtection`, which needs no token and no session: the
-        browser says it in Sec-Fetch-Site, or where it does not (on plain HTTP, or an old one) it
-        says in Origin which site the page is from. A POST with neither is not a browser's.
+        The rule of Go's `net/http.CrossOriginProtection`, which needs no token and no session: a
+        browser says so in Sec-Fetch-Site. If it does not send that (an old one, or on plain HTTP),
+        its Origin names the site of the page. A POST with neither is not a browser's.
         """
         fetch_site = self.environ.get("HTTP_SEC_FETCH_SITE", "")
         if fetch_site:
@@ -81,11 +80,11 @@ class Request:
         """The fields of the form in the body: name to value. No body is a form without fields.
 
         Raises UnsupportedMediaType, ContentTooLarge or LengthRequired for a body that we do not
-        read, and BadRequest for one that is cut short, is not UTF-8, or has a field twice.
+        read, and BadRequest if it is cut off, is not UTF-8, or has a field twice.
         """
         content_type = self.environ.get("CONTENT_TYPE", "").partition(";")[0]
         if not content_type and self.environ.get("CONTENT_LENGTH") in {None, "", "0"}:
-            return {}  # a program may send a button's request so, as `curl -X POST` does
+            return {}  # `curl -X POST` sends a button's request like this
         if content_type.strip().lower() != FORM_TYPE:
             raise UnsupportedMediaType
         return _parse_form(_read_body(self.environ))
@@ -105,52 +104,52 @@ def _host_and_port(origin: str) -> str:
 
 
 def _read_body(environ: WSGIEnvironment) -> bytes:
-    """Read the body, which is a stream: it can be read once, and only so far as it goes.
+    """Read the body from its stream, which can be read only once, and not beyond the body's end.
 
     Raises LengthRequired, ContentTooLarge, or BadRequest if the body ends early.
     """
     given = environ.get("CONTENT_LENGTH", "")
     if given:
-        # int() alone would take "-1", "1_000" and other scripts' digits, and fail for 5,000.
+        # int() alone would accept "-1", "1_000" and other scripts' digits, and fail for 5,000.
         if not (given.isascii() and given.isdigit()):
             raise BadRequest("The Content-Length is not a number of bytes.")
         if len(given) > 20 or int(given) > MAX_BODY_SIZE:
             raise ContentTooLarge
         length = int(given)
     elif environ.get("wsgi.input_terminated"):
-        # A chunked body. PEP 3333 has no place for it, but servers that set this key, as waitress
-        # and gunicorn do, end the stream where the body ends.
+        # A chunked body. PEP 3333 does not provide for it, but servers that set this key, like
+        # waitress and gunicorn, end the stream where the body ends.
         length = MAX_BODY_SIZE + 1
     else:
         raise LengthRequired
     try:
         body: bytes = environ["wsgi.input"].read(length)
     except OSError:
-        raise BadRequest(_CUT_SHORT) from None
+        raise BadRequest(_CUT_OFF) from None
     if len(body) > MAX_BODY_SIZE:
         raise ContentTooLarge
     if given and len(body) < length:
-        raise BadRequest(_CUT_SHORT)
+        raise BadRequest(_CUT_OFF)
     return body
 
 
 def _parse_form(body: bytes) -> dict[str, str]:
-    """Decode `text=milk+%26+honey` (WHATWG URL, 5.1), but never guess what was meant.
+    """Decode `text=milk+%26+honey` (WHATWG URL, 5.1), without guessing what was meant.
 
-    Raises BadRequest for what is not UTF-8, a broken escape, a repeated field, and too many.
+    Raises BadRequest for invalid UTF-8, a broken escape, a repeated field, or too many fields.
     """
     try:
         encoded = body.decode()
         if broken := _BROKEN_ESCAPE.search(encoded):
-            raise BadRequest(f"The form has {broken[0]!r} in it: write a percent sign as %25.")
+            raise BadRequest(f"The form contains {broken[0]!r}: write a percent sign as %25.")
         fields = parse_qsl(
             encoded, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
         )
     except UnicodeDecodeError:
-        raise BadRequest("The form is not written in UTF-8.") from None
+        raise BadRequest("The form is not encoded in UTF-8.") from None
     except ValueError:
         raise BadRequest(f"The form has more than {MAX_FIELDS} fields.") from None
     form = dict(fields)
     if len(form) < len(fields):
-        raise BadRequest("The form has a field twice. Send it once; nothing was changed.")
+        raise BadRequest("The form has a field twice. Nothing was changed: send each field once.")
     return form

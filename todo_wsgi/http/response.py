@@ -1,7 +1,7 @@
 """What goes out: a response that is finished before the server hears of it.
 
 Handlers make a `Response`, or a `FileResponse` (`file_response.py`) for what is long, and
-`Application.__call__` calls it. By then none of our code can fail, so no error cuts an answer
+`Application.__call__` calls it. All that can fail has been done by then, so no error cuts an answer
 short.
 """
 
@@ -33,7 +33,7 @@ REVALIDATE = "private, no-cache"  # the browser may keep a page, but asks before
 
 COMPRESSED_FROM = 500  # bytes; a shorter body goes in one packet anyway
 GZIP = ("Content-Encoding", "gzip")
-VARY = ("Vary", "Accept-Encoding")  # for caches: another client may get it in another form
+VARY = ("Vary", "Accept-Encoding")  # for caches: another client may get another variant
 # What a 304 leaves out (RFC 9110, 15.4.5).
 ABOUT_THE_BODY = {"Content-Type", "Content-Length", "Content-Encoding"}
 
@@ -69,7 +69,7 @@ class Response:
         self._is_compressible = len(self._body) >= COMPRESSED_FROM
         self._headers = [("Content-Type", content_type), ("Cache-Control", cache_control)]
         self._headers += [*headers, VARY] if self._is_compressible else headers
-        self._plain = self._form(self._body)
+        self._plain = self._variant(self._body)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         """Send it whole; for HEAD, without the body; to a browser that has it already, as 304."""
@@ -85,12 +85,12 @@ class Response:
     @cached_property
     def _gzipped(self) -> tuple[dict[str, str], bytes]:
         # 31 stands for the gzip format, with the largest window.
-        return self._form(zlib.compress(self._body, wbits=31), GZIP)
+        return self._variant(zlib.compress(self._body, wbits=31), GZIP)
 
-    def _form(self, body: bytes, *others: Header) -> tuple[dict[str, str], bytes]:
-        """Return one form of the response, as it is or compressed: its headers and its body."""
+    def _variant(self, body: bytes, *others: Header) -> tuple[dict[str, str], bytes]:
+        """Return the headers and the body of one variant of the response, plain or compressed."""
         if self._status == HTTPStatus.OK:
-            # Each form has its own (RFC 9110, 8.8.3.3), and every process computes the same.
+            # Each variant has its own (RFC 9110, 8.8.3.3), and every process computes the same.
             others = (*others, ("ETag", f'"{hashlib.sha256(body).hexdigest()[:16]}"'))
         return make_headers(len(body), *self._headers, *others), body
 
@@ -131,9 +131,9 @@ def status_text(status: HTTPStatus) -> str:
 
 
 def redirect(location: str) -> Response:
-    """Return a response that sends the browser to `location` with a GET, after a POST.
+    """Return a 303 (RFC 9110, 15.4.4), which sends the browser to `location` with a GET.
 
-    See Other (RFC 9110, 15.4.4): reloading the page that comes then does not post again.
+    After a POST, reloading the page that it gets does not post again.
     """
     return Response(
         "", status=HTTPStatus.SEE_OTHER, content_type=TEXT, headers=[("Location", location)]

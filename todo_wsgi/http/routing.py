@@ -1,7 +1,4 @@
-"""From method and path to the handler that answers, and the numbers in the path.
-
-`application.py` holds the table of routes; `match` looks a request up in it.
-"""
+"""Routing: from method and path to a handler. `application.py` has the table of routes."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -17,9 +14,9 @@ Handler = Callable[..., WSGIApplication]
 
 
 class Route(NamedTuple):
-    """One line of the table: a request with `method` for `path` is answered by `handler`.
+    """One line of the table: `handler` answers a request with `method` for `path`.
 
-    `{id}` in the path stands for an integer, which the handler gets after its other arguments.
+    `{id}` in the path stands for an integer, which the handler gets as its last argument.
     """
 
     method: str
@@ -31,7 +28,7 @@ def match(routes: Iterable[Route], method: str, path: str) -> tuple[Handler, lis
     """Return the handler of the route for `method` and `path`, and the integers in the path.
 
     Raises NotFound if no route has the path, MethodNotAllowed if some have it, but not for this
-    method. HEAD is answered wherever GET is (RFC 9110, 9.3.2); the response leaves out the body.
+    method. HEAD works wherever GET does (RFC 9110, 9.3.2); the response leaves out the body.
     """
     wanted = "GET" if method == "HEAD" else method
     allowed = set()

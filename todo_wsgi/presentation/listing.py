@@ -1,6 +1,6 @@
 """Which todos a page lists: the filter, and where in the list the page starts.
 
-It stands in the page's address, so that it can be bookmarked, and in the page's forms, so that an
+The page's address holds it, so that it can be bookmarked, and so do the page's forms, so that an
 action leads back to the page that it came from.
 """
 
@@ -20,10 +20,10 @@ class Listing(NamedTuple):
     start: int | None = None
 
     def address(self, path: str = "/", /, *, row: int | None = None, **event: object) -> str:
-        """Return the address of the page, ending at the row of the todo `row` if one is given.
+        """Return the address of the page, with the fragment of the todo `row` if one is given.
 
-        With another `path`, it is that of a page which leads back to this one. `event` says what
-        has just happened, as one more field of the query, like `added=7`; None is left out.
+        With another `path`, the address is that of a page that links back to this one. `event` says
+        what has just happened, as one more field of the query, like `added=7`; None is left out.
         """
         fields = {"show": None if self.show == "all" else self.show, "from": self.start, **event}
         query = urlencode({name: value for name, value in fields.items() if value is not None})
@@ -33,7 +33,7 @@ class Listing(NamedTuple):
 def read_listing(fields: Mapping[str, str]) -> Listing:
     """Return the listing that the fields `show` and `from` of a query or a form name.
 
-    Empty is as good as missing. Raises NotFound if there is no such listing.
+    An empty field counts as missing. Raises NotFound if there is no such listing.
     """
     show, given = fields.get("show") or "all", fields.get("from")
     start = read_integer(given) if given else None

@@ -35,7 +35,7 @@ _HEADINGS = {"all": "Todos", "active": "Active todos", "completed": "Completed t
 _DONE_TO_MANY = {
     "completed": "Marked all as complete",
     "deleted": "Cleared the completed todos",
-    "imported": "Imported all todos",
+    "imported": "Import finished",
     "undone": "Undone",
 }
 

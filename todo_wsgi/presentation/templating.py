@@ -1,7 +1,7 @@
 """Templates: HTML with `$placeholders`, in the spirit of `string.Template`, but escaped.
 
-A template is taken apart once, when it is loaded; filling it is then joining strings. Here, and
-nowhere else, values become HTML, so here they are escaped.
+A template is split once, when it is loaded; rendering it joins strings. Here, and nowhere else,
+values become HTML, so here they are escaped.
 """
 
 import html
@@ -9,8 +9,8 @@ import re
 
 from todo_wsgi.storage.resources import read_resource
 
-# Control characters, and numbers that no character has: an error in HTML, even when escaped (WHATWG
-# HTML, 13.2.3.5, "Preprocessing the input stream"). Line breaks, tabs and form feeds are not.
+# Control characters and noncharacters: an error in HTML, even when escaped (WHATWG HTML, 13.2.3.5,
+# "Preprocessing the input stream"). Line breaks, tabs and form feeds are not.
 _NOT_IN_HTML = re.compile(
     "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef"
     + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
@@ -19,19 +19,19 @@ _NOT_IN_HTML = re.compile(
 
 
 class SafeHTML(str):
-    """Text that is HTML already and goes into a template as it is.
+    """Text that is HTML already, and goes into a template without escaping.
 
-    What `Template.render` returns is SafeHTML, so templates fit into templates. Wrap anything
-    else in it only if no visitor can have typed it: look for the word to find all such places.
+    `Template.render` returns SafeHTML, so templates fit into templates. Wrap nothing else in it
+    unless no visitor can have typed it: search for the name to find all such places.
     """
 
     __slots__ = ()
 
 
 class Template:
-    """HTML with placeholders: `$name`, in small letters. Any other dollar sign is text.
+    """HTML with placeholders: `$name`, in lower case. Any other dollar sign is text.
 
-    `name` is the template's own, to tell it from others.
+    `name` is the name of the template itself.
     """
 
     def __init__(self, source: str, name: str = "") -> None:
@@ -40,9 +40,9 @@ class Template:
         self._pieces = re.split(r"\$([a-z_]+)", source)
 
     def render(self, **values: object) -> SafeHTML:
-        """Put in each placeholder's value, escaped unless it is SafeHTML.
+        """Return the template with each placeholder's value, escaped unless it is SafeHTML.
 
-        A placeholder without a value is a KeyError.
+        Raises KeyError for a placeholder without a value.
         """
         escaped = {name: _escape(value) for name, value in values.items()}
         pieces = self._pieces.copy()

@@ -1,1 +1,4 @@
-"""The server: waitress and what belongs to it. Knows no pages and no SQL."""
+"""The server: waitress, which calls the application for each request, and what starts and stops it.
+
+It serves any WSGI application, and knows no pages and no SQL.
+"""

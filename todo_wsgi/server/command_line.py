@@ -82,7 +82,8 @@ class _OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and the message."""
-        self.exit(2, one_line(self.prog, message) + "\n")
+        hint = ". See --help." if message.startswith("unrecognized") else ""
+        self.exit(2, one_line(self.prog, message + hint) + "\n")
 
 
 def one_line(program: str, message: object) -> str:
@@ -148,7 +149,8 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def announce(message: str) -> None:
-    """Print the message at once, with escapes for what this terminal cannot print."""
+def announce(*lines: str) -> None:
+    """Print the lines at once, with escapes for what this terminal cannot print."""
     encoding = sys.stdout.encoding
-    print(message.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    text = "\n".join(lines)
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)

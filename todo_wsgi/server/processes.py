@@ -1,4 +1,4 @@
-"""Several processes that answer what arrives at one socket, to use all cores of the machine.
+"""Several processes that serve one socket, to use all cores of the machine.
 
 Python runs one thread of a process at a time, so a process uses little more than one core. Those
 that `serve.py --processes` starts share the socket, where the system gives each new connection to
@@ -69,7 +69,7 @@ def supervise(
                     try:
                         processes[index] = start()
                     except OSError as error:  # no memory, perhaps; the next turn tries again
-                        logger.error("It cannot be replaced: %s", error)
+                        logger.error("Cannot replace it: %s", error)
     finally:
         stop_all()
         listener.close()  # nobody new gets in; the processes close it, too

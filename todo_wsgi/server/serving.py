@@ -28,13 +28,13 @@ SETTINGS: dict[str, Any] = {
     "connection_limit": 1000,
     "asyncore_use_poll": True,
     "channel_timeout": 30,  # seconds without a byte in or out, then the connection is closed
-    "cleanup_interval": 10,  # seconds between two looks for such connections
+    "cleanup_interval": 10,  # seconds between checks for such connections
     "log_socket_errors": False,  # a client that disconnects is not our error
     "max_request_header_size": 16 * 1024,  # bytes; browsers send about 1,000
     # Four times what the application reads, so that its own page can say that a text is too long.
     "max_request_body_size": 256 * 1024,
     # waitress buffers anything larger in a temporary file. No request is, and no page: one of 100
-    # todos of 500 quotation marks has 2 MB.
+    # todos of 500 quotation marks takes 2 MB.
     "inbuf_overflow": 256 * 1024,
     "outbuf_overflow": 4 * 1024 * 1024,
 }
@@ -61,9 +61,9 @@ def serve(
     settings |= _proxy_settings(trusted_proxy)
     server = waitress.create_server(app, map=connections, sockets=[listener], **settings)
     server.channel_class = Channel
-    # A thread leaves up to so many bytes to the loop below, which sends them at once. By default it
-    # is one byte: then the thread itself sends the head and after it the body, and competes with
-    # the loop for Python's global lock, which costs answers a second.
+    # A thread leaves up to this many bytes to the loop below, which sends them at once. By default
+    # it is one byte: then the thread itself sends the head and after it the body, and competes with
+    # the loop for the GIL, which lowers the throughput.
     server.adj.send_bytes = settings["outbuf_overflow"]
     stopping = False
 

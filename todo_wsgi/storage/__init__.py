@@ -1,1 +1,5 @@
-"""The storage tier: todos in a SQLite database, and the SQL for them. Knows no HTTP."""
+"""The storage tier, with the M of MVC: todos, and the SQL that reads and changes them.
+
+`models.py`, `undo.py` and `transfer.py` have the SQL; `database.py` runs it, with the help of
+`group_commit.py`, `cache.py` and `schema.py`. It knows no HTTP.
+"""

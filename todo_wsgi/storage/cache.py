@@ -7,7 +7,7 @@ of ours, another process, the `sqlite3` program. Each request reads the version 
 (`DataVersion`). A page that was rendered under this version is a hit. Another version makes all
 cached pages stale.
 
-No clock has a part in this, nor a message that could come late or get lost.
+No clock is involved, nor a message that could come late or get lost.
 """
 
 import mmap
@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-MAX_PAGES = 10  # a page of 100 todos takes some 100 kB
+MAX_PAGES = 10  # a page of 100 todos takes about 100 kB
 
 T = TypeVar("T")
 
@@ -30,14 +30,15 @@ class Cache:
         self._version: object = None
         self._pages: dict[Hashable, Any] = {}
 
-    def get(self, version: object, key: Hashable, render: Callable[[], T]) -> T:
-        """Return the page that is cached under `version` and `key`; on a miss, render it.
+    def get(self, read_version: Callable[[], object], key: Hashable, render: Callable[[], T]) -> T:
+        """Return the page that is cached under `key` if it is not stale; else render it.
 
         The version is read before the page is rendered, so a cached page is never older than its
-        version. If a commit lands in between, the page is newer than its version, and only requests
-        that began before that commit can hit it.
+        version. If a commit lands in between, the page is newer than its version: the next request
+        finds another version, and renders the page once more than necessary.
         """
         with self._lock:  # others that want the page wait for it instead of rendering it, too
+            version = read_version()
             if version != self._version:
                 self._pages.clear()
                 self._version = version
@@ -92,7 +93,7 @@ _mapping = threading.Lock()
 
 
 def _map_wal_index(connection: sqlite3.Connection) -> mmap.mmap | None:
-    """Return the first bytes of the wal-index as memory, or None if there are none to look at."""
+    """Return the first bytes of the wal-index as memory, or None if there is none."""
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         return None
     _, _, database = connection.execute("PRAGMA database_list").fetchone()

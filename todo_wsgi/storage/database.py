@@ -41,11 +41,43 @@ class Database:
         prepare(self.path, partial(_connect, self.path, mode))
         self._identity = self._identify_file()
 
+    def write(self, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Return what `change(connection, *args, **kwargs)` returns, once the change is on disk.
+
+        If `change` raises, nothing is written. It may run in another thread, and twice
+        (`group_commit.py` says why). Raises what `connection()` raises, too.
+        """
+
+        def change_in_place(connection: sqlite3.Connection) -> T:
+            self._check_file()  # again: waiting for other writers may have taken seconds
+            return change(connection, *args, **kwargs)
+
+        return self.commits.write(self.connection(), change_in_place)
+
+    def cached(self, key: Hashable, render: Callable[[], T]) -> T:
+        """Return what `render` returns, or returned before if nothing was committed since.
+
+        `key` stands for what is rendered. Raises what `connection()` raises.
+        """
+        self.connection()
+        assert self._version  # since there is a connection
+        return self._cache.get(self._version.read, key, render)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection whose reads all see the database as of one moment."""
+        connection = self.connection()
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.rollback()  # nothing was changed: this ends the transaction
+
     def connection(self) -> sqlite3.Connection:
         """Return the calling thread's connection, which its first call opens.
 
-        Raises DatabaseUnusable while the file is not in its place: what one writes into a deleted
-        file is lost, and SQLite does not notice. Raises sqlite3.Error if it cannot be opened.
+        Raises DatabaseUnusable while the file is not in its place: a write to a deleted file is
+        lost, and SQLite does not notice. Raises sqlite3.Error if the file cannot be opened.
         """
         self._check_file()
         thread = threading.current_thread()
@@ -84,38 +116,6 @@ class Database:
             raise DatabaseUnusable(f"{self.path} is gone: {error.strerror}") from error
         return status.st_dev, status.st_ino
 
-    @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Read all that is read in the `with` block as of one moment, whatever others commit."""
-        connection = self.connection()
-        connection.execute("BEGIN")
-        try:
-            yield connection
-        finally:
-            connection.rollback()  # nothing was changed: this ends the transaction
-
-    def write(self, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Return what `change(connection, *args, **kwargs)` returns, once the change is on disk.
-
-        It is made as a whole, or not at all if it raises. It may run in another thread, and twice
-        (`group_commit.py` tells why). Raises what `connection()` raises, too.
-        """
-
-        def change_in_place(connection: sqlite3.Connection) -> T:
-            self._check_file()  # again: waiting for other writers may have taken seconds
-            return change(connection, *args, **kwargs)
-
-        return self.commits.write(self.connection(), change_in_place)
-
-    def cached(self, key: Hashable, render: Callable[[], T]) -> T:
-        """Return what `render` returns, or returned before if nothing was committed since.
-
-        `key` stands for what is rendered. Raises what `connection()` raises.
-        """
-        self.connection()
-        assert self._version  # since there is a connection
-        return self._cache.get(self._version.read(), key, render)
-
     def close(self) -> None:
         """Close all connections. Call it when no thread uses one."""
         while self._connections:
@@ -126,7 +126,7 @@ class Database:
 
 
 def _make_absolute(path: str | os.PathLike[str]) -> Path:
-    """Return the path as it is from the root, so that a later os.chdir() changes nothing."""
+    """Return the absolute path, so that a later os.chdir() changes nothing."""
     try:
         return Path(path).absolute()
     except OSError as error:

@@ -34,12 +34,12 @@ class GroupCommit:
 
         `change` may run in another thread, on that thread's connection, and twice if the first
         transaction is rolled back. If it raises, nothing is written and the exception is raised
-        here, as are SQLite's own. TimeoutError if the thread that took it along was stopped.
+        here, as are SQLite's own. TimeoutError if the thread that made it was stopped.
         """
         mine: Future[T] = Future()
         self._waiting.append((change, mine))
         with self._writing:
-            if not mine.done():  # else the thread before this one took it along
+            if not mine.done():  # else the thread before this one made it, too
                 _commit(connection, self._waiting)
         return mine.result(timeout=0)
 
@@ -54,10 +54,10 @@ def _commit(connection: sqlite3.Connection, waiting: _Queue) -> None:
                 taken.append(waiting.popleft())
             results = [change(connection) for change, _ in taken]
     except Exception as error:
-        if len(taken) > 1:  # one of them is to blame: make each on its own
+        if len(taken) > 1:  # one of A, B and C is to blame: make A, then B, then C on its own
             for one in taken:
                 _commit(connection, deque([one]))
-        else:  # if none was taken, nobody can write now, and all who wait are told
+        else:  # if none was taken, nobody can write now: all that wait fail
             failed = taken or waiting
             while failed:
                 failed.popleft()[1].set_exception(error)

@@ -4,7 +4,7 @@ Handlers call these functions with a connection (`database.py`): those that read
 that write through `Database.write`, which makes each call a transaction. A text that cannot be a
 todo raises InvalidText; a missing todo is None, and the handler decides what the visitor sees.
 
-Each change is one statement that decides by itself; a second one may read what came of it. No
+Each change is one statement, whose WHERE does the checking; a second one may read the result. No
 query slows down as the list grows: each finds its rows by an index of init_db.sql.
 """
 
@@ -62,6 +62,73 @@ def join_lines(text: str) -> str:
     return " ".join(line for line in lines if line)
 
 
+# Changing
+
+
+def insert_todo(connection: sqlite3.Connection, text: str) -> int:
+    """Add a todo on top, and return its id."""
+    inserted = connection.execute("INSERT INTO todos (text) VALUES (?)", (text,))
+    assert inserted.lastrowid is not None  # an INSERT sets it
+    return inserted.lastrowid
+
+
+def edit_todo(connection: sqlite3.Connection, todo_id: int, text: str) -> Todo | None:
+    """Change the text, and return the todo; None if it is not there."""
+    connection.execute(
+        f"UPDATE todos SET text = ? WHERE id = ? AND {FILTERS['all']}", (text, todo_id)
+    )
+    return find_todo(connection, todo_id)
+
+
+def complete_todo(connection: sqlite3.Connection, todo_id: int, time: str) -> Todo | None:
+    """Complete it if it is active, and return the todo; None if it is not there.
+
+    `time` names the change (`undo.new_time`).
+    """
+    connection.execute(
+        f"UPDATE todos SET completed_at = ? WHERE id = ? AND {FILTERS['active']}", (time, todo_id)
+    )
+    return find_todo(connection, todo_id)
+
+
+def reopen_todo(connection: sqlite3.Connection, todo_id: int) -> Todo | None:
+    """Make it active if it is completed, and return the todo; None if it is not there."""
+    connection.execute(
+        f"UPDATE todos SET completed_at = NULL WHERE id = ? AND {FILTERS['all']}", (todo_id,)
+    )
+    return find_todo(connection, todo_id)
+
+
+def move_todo(connection: sqlite3.Connection, todo_id: int, past: int, *, up: bool) -> Todo | None:
+    """Move a todo up (or down) past another one: they swap places. Return the moved one.
+
+    It stays where it is if it is past the other one already. None if either is not there.
+    """
+    lower, upper = (todo_id, past) if up else (past, todo_id)
+    # Places 3 and 7 become 10 - 3 and 10 - 7: the sum of both, less its own. SQLite evaluates the
+    # subqueries once, before it changes the first row (https://sqlite.org/lang_expr.html).
+    connection.execute(
+        f"""
+        UPDATE todos
+        SET moved_to = (SELECT sum(place) FROM todos WHERE id IN (:lower, :upper)) - place
+        WHERE id IN (:lower, :upper)
+        AND (SELECT place FROM todos WHERE id = :lower AND {FILTERS["all"]})
+            < (SELECT place FROM todos WHERE id = :upper AND {FILTERS["all"]})
+        """,
+        {"lower": lower, "upper": upper},
+    )
+    row = connection.execute(
+        f"""
+        SELECT {TODO_COLUMNS}
+        FROM todos
+        WHERE id = ? AND {FILTERS["all"]}
+        AND EXISTS (SELECT 1 FROM todos WHERE id = ? AND {FILTERS["all"]})
+        """,
+        (todo_id, past),
+    ).fetchone()
+    return Todo(*row) if row else None
+
+
 # Reading
 
 
@@ -111,13 +178,8 @@ def find_todo(connection: sqlite3.Connection, todo_id: int) -> Todo | None:
 
 def count_active(connection: sqlite3.Connection) -> int:
     """Return how many todos are left to do, but never more than MAX_COUNT + 1."""
-    row = connection.execute(
-        f"""
-        SELECT count(*)
-        FROM (SELECT 1 FROM todos WHERE {FILTERS["active"]} ORDER BY place LIMIT ?)
-        """,
-        (MAX_COUNT + 1,),
-    ).fetchone()
+    some = f"SELECT 1 FROM todos WHERE {FILTERS['active']} ORDER BY place LIMIT ?"
+    row = connection.execute(f"SELECT count(*) FROM ({some})", (MAX_COUNT + 1,)).fetchone()
     count: int = row[0]
     return count
 
@@ -125,70 +187,3 @@ def count_active(connection: sqlite3.Connection) -> int:
 def check_readable(connection: sqlite3.Connection) -> None:
     """Read from the table; raises sqlite3.Error if that fails."""
     connection.execute("SELECT place FROM todos LIMIT 1").fetchone()
-
-
-# Changing
-
-
-def insert_todo(connection: sqlite3.Connection, text: str) -> int:
-    """Add a todo on top, and return its id."""
-    inserted = connection.execute("INSERT INTO todos (text) VALUES (?)", (text,))
-    assert inserted.lastrowid is not None  # an INSERT sets it
-    return inserted.lastrowid
-
-
-def edit_todo(connection: sqlite3.Connection, todo_id: int, text: str) -> Todo | None:
-    """Change the text, and return the todo; None if it is not there."""
-    connection.execute(
-        f"UPDATE todos SET text = ? WHERE id = ? AND {FILTERS['all']}", (text, todo_id)
-    )
-    return find_todo(connection, todo_id)
-
-
-def complete_todo(connection: sqlite3.Connection, todo_id: int, time: str) -> Todo | None:
-    """Complete it if it is active, and return the todo; None if it is not there.
-
-    `time` names the change (`undo.new_time`).
-    """
-    connection.execute(
-        f"UPDATE todos SET completed_at = ? WHERE id = ? AND {FILTERS['active']}", (time, todo_id)
-    )
-    return find_todo(connection, todo_id)
-
-
-def reopen_todo(connection: sqlite3.Connection, todo_id: int) -> Todo | None:
-    """Make it active if it is completed, and return the todo; None if it is not there."""
-    connection.execute(
-        f"UPDATE todos SET completed_at = NULL WHERE id = ? AND {FILTERS['all']}", (todo_id,)
-    )
-    return find_todo(connection, todo_id)
-
-
-def move_todo(connection: sqlite3.Connection, todo_id: int, past: int, *, up: bool) -> Todo | None:
-    """Move a todo up (or down) past another one: they swap places. Return the moved one.
-
-    It stays where it is if it is past the other one already. None if either is not there.
-    """
-    lower, upper = (todo_id, past) if up else (past, todo_id)
-    # The new place of each is the sum of both places, less its own. SQLite evaluates the subqueries
-    # once, before it changes the first row (https://sqlite.org/lang_expr.html, "Subquery").
-    connection.execute(
-        f"""
-        UPDATE todos
-        SET moved_to = (SELECT sum(place) FROM todos WHERE id IN (:lower, :upper)) - place
-        WHERE id IN (:lower, :upper)
-        AND (SELECT place FROM todos WHERE id = :lower AND {FILTERS["all"]})
-            < (SELECT place FROM todos WHERE id = :upper AND {FILTERS["all"]})
-        """,
-        {"lower": lower, "upper": upper},
-    )
-    row = connection.execute(
-        f"""
-        SELECT {TODO_COLUMNS}
-        FROM todos
-        WHERE id = ? AND {FILTERS["all"]}
-        AND EXISTS (SELECT 1 FROM todos WHERE id = ? AND {FILTERS["all"]})
-        """,
-        (todo_id, past),
-    ).fetchone()
-    return Todo(*row) if row else None

@@ -1,7 +1,7 @@
 """The schema of the database file: created where there is none, upgraded where it is old.
 
-`Database` in `database.py` calls `prepare` once, before the first request. What the schema is,
-init_db.sql alone says; here stands how older ones become like it.
+`Database` in `database.py` calls `prepare` once, before the first request. init_db.sql alone
+defines the schema; this module upgrades older files to it.
 """
 
 import os
@@ -60,6 +60,14 @@ def _check_path(path: Path) -> None:
     for needed in (path.parent, path):
         if os.path.exists(needed) and not os.access(needed, os.W_OK):
             raise DatabaseUnusable(f"{needed} is not writable. Allow it, or choose another file.")
+    # SQLite would clear a write-ahead log that lies beside a new file. (The log first: another
+    # process may be creating both.)
+    log = f"{path}-wal"
+    if os.path.exists(log) and os.path.getsize(log) and not os.path.exists(path):
+        raise DatabaseUnusable(
+            f"{path} is gone, and {log} holds its newest changes. Put that file back, or move "
+            "the log away to start with an empty list."
+        )
     # SQLite would take a file of one byte for an empty one, and write over it.
     if os.path.exists(path) and os.path.getsize(path) == 1:
         raise DatabaseUnusable(f"{path} is not a database. Choose another file.")

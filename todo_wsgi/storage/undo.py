@@ -20,14 +20,6 @@ DOUBLE_CLICK = timedelta(seconds=5)  # a second click comes within this time, ho
 TIMES = {"deleted_at": "deleted_at IS NOT NULL", "completed_at": FILTERS["completed"]}
 
 
-def new_time() -> str:
-    """Return the time (UTC), as the name of a change: no other change gets the same.
-
-    Clocks step back and some tick slowly, so nine random digits follow the microseconds.
-    """
-    return f"{_format_time(datetime.now(UTC))}{secrets.randbelow(10**9):09}"
-
-
 def delete_todo(connection: sqlite3.Connection, todo_id: int) -> str | None:
     """Delete a todo; return when it was deleted, now or before, or None if it is not there."""
     _purge(connection)
@@ -37,6 +29,26 @@ def delete_todo(connection: sqlite3.Connection, todo_id: int) -> str | None:
     row = connection.execute("SELECT deleted_at FROM todos WHERE id = ?", (todo_id,)).fetchone()
     time: str | None = row and row[0]
     return time
+
+
+def _purge(connection: sqlite3.Connection) -> None:
+    """Remove for good what was deleted long ago, 100 todos at most, so that nobody waits for it."""
+    # A mark that somebody put there by hand, like 1 or '-', is not between these two.
+    connection.execute(
+        """
+        DELETE FROM todos
+        WHERE id IN (SELECT id FROM todos WHERE deleted_at BETWEEN '2000-' AND ? LIMIT 100)
+        """,
+        (_end_of_recovery(),),
+    )
+
+
+def new_time() -> str:
+    """Return the time (UTC), as the name of a change: no other change gets the same.
+
+    Clocks step back and some tick slowly, so nine random digits follow the microseconds.
+    """
+    return f"{_format_time(datetime.now(UTC))}{secrets.randbelow(10**9):09}"
 
 
 def delete_completed(connection: sqlite3.Connection) -> str | None:
@@ -93,18 +105,6 @@ def _find_last(connection: sqlite3.Connection, column: str, now: str) -> str | N
     sql = f"SELECT max({column}) FROM todos WHERE {TIMES[column]} AND {column} BETWEEN ? AND ?"
     time: str | None = connection.execute(sql, (earliest, now)).fetchone()[0]
     return time
-
-
-def _purge(connection: sqlite3.Connection) -> None:
-    """Remove for good what was deleted long ago, 100 todos at most, so that nobody waits for it."""
-    # A mark that somebody put there by hand, like 1 or '-', is not between these two.
-    connection.execute(
-        """
-        DELETE FROM todos
-        WHERE id IN (SELECT id FROM todos WHERE deleted_at BETWEEN '2000-' AND ? LIMIT 100)
-        """,
-        (_end_of_recovery(),),
-    )
 
 
 def _end_of_recovery() -> str:

@@ -1,31 +1,31 @@
-"""The x-ray: watch one request go through an application, without a line there that knows of it.
+"""The x-ray: watch a request pass through an application that knows nothing about it.
 
-`serve.py --xray` shows it in the browser, and `python -m todo_wsgi.xray` in a terminal. For other
-applications, `XRay(app)` is the WSGI middleware, and `viewing` also shows what it sees. Nothing of
-this is imported unless asked for.
+`serve.py --xray` shows it in the browser, `python -m todo_wsgi.xray` in a terminal. For other
+applications, `XRay(app)` is the WSGI middleware, and `viewing` also serves the pages. Nothing here
+is imported until it is used.
 
-What watches, in the order in which a request meets it:
+These modules record, in the order in which a request reaches them:
 
-    wire.py         the bytes on the socket, from two methods of waitress
-    middleware.py   XRay: the environ that goes in, the answer that comes out
-    environ.py      which entries of the environ are read, and how much of the body
-    calls.py        the functions that run (a profile function of Python)
-    sql.py          the SQL (a connection class of sqlite3)
-    todo.py         what it knows of the todo list: its routes, templates, and changes
-    trace.py        what all of them write into, and the last 50 requests
-    source.py       lines of source: whose they are
-    values.py       values as text; what is secret is hidden
-    hooks.py        how functions are replaced while somebody watches
+    wire.py         the bytes on the socket, from two patched methods of waitress
+    middleware.py   XRay: the environ that goes in, the response that comes out
+    environ.py      which environ entries are read, and how much of the body
+    calls.py        the functions that run (a Python profile function)
+    sql.py          the SQL (a subclass of sqlite3.Connection)
+    todo.py         what only the todo list has: its routes, templates and changes
+    trace.py        the record they all write to, and the last 50 requests
+    source.py       lines of source code, and whether they are the application's
+    values.py       values as text, with secrets hidden
+    hooks.py        patching functions, and restoring them
 
-What shows it:
+These modules show what was recorded:
 
-    remarks.py      fifteen things that learners get wrong, as far as a request shows them
-    story.py        the story of a request in nine parts, made of blocks.py
-    text.py         the story for a terminal
+    lessons.py      fifteen things that learners get wrong, where a request demonstrates them
+    story.py        the story of a request in nine parts, built from blocks.py
+    text.py         the story in a terminal
     pages.py        the story as HTML (templates/), with picture.py and xray.css
-    shell.py        the same request as a command line
-    viewer.py       the web site of the x-ray: who may see it, and which page
-    background.py   a waitress for it, beside that of the application
+    shell.py        the same request as a curl command
+    viewer.py       the x-ray's web site: access control and routing
+    background.py   a second waitress, which serves that site
     __main__.py     `python -m todo_wsgi.xray`
 """
 

@@ -1,4 +1,4 @@
-"""Send one request through an application, and print what happened: `--help` tells how."""
+"""Send one request through an application, and print what happened; see `--help`."""
 
 import argparse
 import importlib
@@ -24,17 +24,17 @@ from todo_wsgi.xray.story import tell
 from todo_wsgi.xray.text import MAX_WIDTH, Printer
 from todo_wsgi.xray.values import describe_error
 
-TIMEOUT = 60  # seconds that an application gets to answer
+TIMEOUT = 60  # seconds the application has to respond
 
 
 class CannotSend(Exception):
-    """The request cannot be sent; the message says what to do."""
+    """The request cannot be sent; the message says why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Send the request, print its story, and return the exit status: 0, or 2 for a mistake."""
+    """Send the request, print its story, and return the exit status: 0, or 2 for an error."""
     settings = parse(arguments)
-    logging.getLogger("waitress").addHandler(logging.NullHandler())  # the story tells it
+    logging.getLogger("waitress").addHandler(logging.NullHandler())  # the story has it
     try:
         story = send(settings)
     except (CannotSend, DatabaseUnusable) as error:
@@ -45,20 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = OneLineParser(
         prog="python -m todo_wsgi.xray",
         description="Send one request through the todo list, or through any WSGI application, "
-        "and print what happened on its way.",
+        "and print what happened on the way.",
     )
     parser.add_argument("method", type=str.upper, help="GET, POST ...")
-    parser.add_argument("path", help="like / or /?show=active")
+    parser.add_argument("path", help="such as / or /?show=active")
     parser.add_argument(
         "fields",
         metavar="name=value",
         nargs="*",
         type=field,
-        help="fields of a form: in the body, or for GET and HEAD in the address",
+        help="form fields: sent in the body, or in the URL for GET and HEAD",
     )
     parser.add_argument(
         "-H",
@@ -67,69 +67,69 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         type=header,
-        help="a header of the request; may be given more than once",
+        help="a request header; may be repeated",
     )
     parser.add_argument("--app", metavar="MODULE:NAME", help="another WSGI application")
     parser.add_argument(
-        "--db", metavar="FILE", help="database of the todo list (default: an empty temporary one)"
+        "--db", metavar="FILE", help="the todo list's database (default: a new, temporary one)"
     )
     settings = parser.parse_args(arguments)
     if settings.app and settings.db:
-        parser.error("--db is for the todo list: leave it out, or --app")
+        parser.error("--db is for the todo list: omit either --db or --app")
     return settings
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line; --help has the rest."""
+    """A parser that reports errors in one line; --help has the rest."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with status 2 and the message."""
+        """Print the message and exit with status 2."""
         self.exit(2, f"xray: {message}. See --help.\n")
 
 
 def field(text: str) -> tuple[str, str]:
-    """Return name and value; argparse makes a message of the error."""
+    """Return the name and value. Raises ArgumentTypeError, which argparse reports."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is no field: write name=value")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a field: write name=value")
     return name, value
 
 
 def header(text: str) -> tuple[str, str]:
-    """Return name and value; argparse makes a message of the error."""
+    """Return the name and value. Raises ArgumentTypeError, which argparse reports."""
     name, colon, value = text.partition(":")
     if not colon or not name.strip() or "\n" in text or "\r" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no header: write 'Name: value'")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a header: write 'Name: value'")
     return name.strip(), value.strip()
 
 
 def send(settings: argparse.Namespace) -> Story:
-    """Send the request to a server of its own, and return its story."""
+    """Start a server, send it the request, and return the story."""
     with ExitStack() as stack:
-        stack.callback(watch_connections())  # the application may open some when it is imported
+        stack.callback(watch_connections())  # importing the application may open some
         if settings.app:
             app = load(settings.app)
         else:
-            app = stack.enter_context(make_todo_list(settings.db))
+            app = stack.enter_context(create_todo_list(settings.db))
         xray = XRay(app)
         stack.callback(xray.close)
         listener = socket.create_server(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         stack.enter_context(serving(xray, listener))
-        answer = exchange(port, build_request(settings, port))
+        response = exchange(port, build_request(settings, port))
         traces = xray.traces.last()
         if not traces:
-            status = answer.partition(b"\r\n")[0].decode("latin-1")
+            status = response.partition(b"\r\n")[0].decode("latin-1")
             raise CannotSend(f"waitress refused the request: {status}")
         story = tell(traces[0], xray.traces)
-        # The server of this command is gone by then. What one wants to ask is where serve.py is.
+        # This server is about to stop. Readers will want to repeat the request on serve.py.
         address = story.curl[-1].replace(f"127.0.0.1:{port}", "127.0.0.1:8080")
         return story._replace(curl=[*story.curl[:-1], address])
 
 
 @contextmanager
-def make_todo_list(path: str | None) -> Iterator[WSGIApplication]:
-    """Make the todo list on its database, a temporary one unless there is a path."""
+def create_todo_list(path: str | None) -> Iterator[WSGIApplication]:
+    """Create the todo list on the database at `path`, or on a temporary one without a path."""
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(create_app(path or os.path.join(folder, "todos.db"))) as app,
@@ -138,22 +138,22 @@ def make_todo_list(path: str | None) -> Iterator[WSGIApplication]:
 
 
 def load(name: str) -> WSGIApplication:
-    """Return the application that `module:name` names. Raises CannotSend if that fails."""
+    """Import and return the application `module:name`. Raises CannotSend if that fails."""
     module, _, attribute = name.partition(":")
     try:
         app: WSGIApplication = getattr(importlib.import_module(module), attribute or "app")
     except (Exception, SystemExit) as error:
         raise CannotSend(f"cannot import {name!r}: {describe_error(error)}") from error
     if not callable(app):
-        raise CannotSend(f"{name!r} is no WSGI application: it cannot be called")
+        raise CannotSend(f"{name!r} is not a WSGI application: it is not callable")
     return app
 
 
 def build_request(settings: argparse.Namespace, port: int) -> bytes:
-    """Return the bytes of the request. Raises CannotSend for what cannot be sent."""
+    """Return the bytes of the request. Raises CannotSend if the path has no leading slash."""
     method, path, encoded = settings.method, settings.path, urlencode(settings.fields)
     if not path.startswith("/"):
-        raise CannotSend(f"the path {path!r} has to begin with /")
+        raise CannotSend(f"the path {path!r} must begin with /")
     headers = [("Host", f"127.0.0.1:{port}"), ("Connection", "close")]
     body = b""
     if encoded and method in ("GET", "HEAD"):
@@ -171,20 +171,20 @@ def build_request(settings: argparse.Namespace, port: int) -> bytes:
 
 
 def exchange(port: int, request: bytes) -> bytes:
-    """Send the bytes, and return those that come back. Raises CannotSend if none come for long."""
-    answer = b""
+    """Send the request and return the response. Raises CannotSend after TIMEOUT without data."""
+    response = b""
     with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
         connection.sendall(request)
         try:
             while data := connection.recv(65536):
-                answer += data
+                response += data
         except TimeoutError:
-            raise CannotSend(f"no answer came within {TIMEOUT} seconds") from None
-    return answer
+            raise CannotSend(f"no response within {TIMEOUT} seconds") from None
+    return response
 
 
 def print_story(story: Story) -> None:
-    """Print the story: in colour on a terminal (https://no-color.org), and plainly in a pipe."""
+    """Print the story: in colour on a terminal (https://no-color.org), in plain text to a pipe."""
     is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     printer = Printer(
         width=shutil.get_terminal_size((MAX_WIDTH, 0)).columns, is_coloured=is_coloured
@@ -194,7 +194,7 @@ def print_story(story: Story) -> None:
         for line in printer.lines(story):
             print(line)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it has seen enough, like `head`
+    except BrokenPipeError:  # the reader stopped early, like `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

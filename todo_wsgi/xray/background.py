@@ -1,4 +1,4 @@
-"""A waitress that serves beside what the main thread does."""
+"""A waitress that serves in a background thread."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ from waitress import wasyncore
 
 @contextmanager
 def serving(app: WSGIApplication, listener: socket.socket) -> Iterator[None]:
-    """Answer what arrives at `listener` with `app`, in the `with` block; then close it."""
+    """Serve `app` on `listener` during the `with` block, then close the listener."""
     connections: dict[int, Any] = {}
     server = waitress.create_server(app, map=connections, sockets=[listener], threads=2)
     is_stopping = threading.Event()

@@ -1,6 +1,6 @@
-"""What a story is made of: parts, and in them blocks of text, code, tables, and so on.
+"""The parts of a story, and their blocks: text, code, tables and so on.
 
-`story.py` makes them, `text.py` and `pages.py` print them.
+`story.py` creates them; `text.py` and `pages.py` render them.
 """
 
 from collections.abc import Sequence
@@ -11,41 +11,41 @@ from todo_wsgi.xray.values import cut
 THREAD = "Process and thread"  # a fact
 
 # The parts of a story.
-SENT, ENVIRON, ROUTE, FORM, CALLS, SQL, TEMPLATE, ANSWER, NEXT = range(1, 10)
+SENT, ENVIRON, ROUTE, FORM, CALLS, SQL, TEMPLATE, RESPONSE, NEXT = range(1, 10)
 
 
-# Things that learners get wrong.
-LESSONS = [
+# The lessons: things that learners get wrong.
+_TITLES = [
     "Python does not run in the browser",
     "One page is several requests",
     "Without a redirect, a reload posts again",
-    "A redirect is an answer, and then a new request",
-    "GET and POST differ in what may change",
-    "A link must not delete",
-    "The name is what is sent",
-    "The body is a stream that is read once",
+    "A redirect is a response, followed by a new request",
+    "GET and POST differ in what they may change",
+    "A link must not delete anything",
+    "A form field is sent under its name",
+    "The body is a stream that can be read once",
     "Bytes, percent-encoding, str and HTML are four stages of one value",
-    "WSGI wants certain types",
-    "execute does not save, commit does",
-    "The ? is no string formatting",
-    "A global variable is no storage",
-    "A value is escaped where it becomes HTML",
-    "Server, WSGI, application and proxy each do their part",
+    "WSGI requires certain types",
+    "execute does not save; commit does",
+    "The ? is not string formatting",
+    "A global variable is not storage",
+    "Values are escaped where they become HTML",
+    "Server, WSGI, application and proxy each have their own job",
 ]
 
 
-class Remark(NamedTuple):
-    """What is to be said in a part about one of the lessons; they are numbered from 1 on."""
+class Lesson(NamedTuple):
+    """One of the fifteen lessons, numbered from 1, as one part of the story shows it."""
 
     part: int
-    lesson: int
+    number: int
     is_mistake: bool
     text: str
 
     @property
     def title(self) -> str:
-        """The lesson."""
-        return LESSONS[self.lesson - 1]
+        """The lesson in one sentence."""
+        return _TITLES[self.number - 1]
 
 
 class Text(NamedTuple):
@@ -55,20 +55,20 @@ class Text(NamedTuple):
 
 
 class Code(NamedTuple):
-    """Text as it stands in a file or comes over a wire."""
+    """Text as it appears in a file or on the wire."""
 
     text: str
 
 
 class Source(NamedTuple):
-    """A line of source that did something."""
+    """A line of source code that did something."""
 
-    place: str  # file and line
+    line: str  # file and number
     code: str
 
 
 class Table(NamedTuple):
-    """A table; a cell is text or a line of source. It may be folded, where that can be done."""
+    """A table whose cells are text or lines of source code; the pages fold it if `is_folded`."""
 
     title: str
     head: Sequence[str]
@@ -77,7 +77,7 @@ class Table(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A call in the tree of calls, or a statement."""
+    """A function call or an SQL statement in the tree of calls."""
 
     kind: str  # "call", "library" or "sql"
     label: str
@@ -88,13 +88,13 @@ class Node(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """All calls."""
+    """The tree of calls."""
 
     nodes: list[Node]
 
 
 class Step(NamedTuple):
-    """Another request that this one has to do with."""
+    """A link from this request to a related one."""
 
     number: int
     relation: str
@@ -102,7 +102,7 @@ class Step(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """The requests around this one."""
+    """The requests related to this one."""
 
     steps: list[Step]
 
@@ -111,20 +111,20 @@ class Message(NamedTuple):
     """An arrow in the picture, from one lane to another."""
 
     time: str
-    start: int
-    end: int
+    sender: int
+    receiver: int
     text: str
     took: str
 
 
 class Picture(NamedTuple):
-    """The lanes, and what goes from one to another, in time."""
+    """The lanes, and the messages between them in order of time."""
 
     lanes: list[str]
     messages: list[Message]
 
 
-Block = Text | Code | Source | Table | Tree | Steps | Remark
+Block = Text | Code | Source | Table | Tree | Steps | Lesson
 
 
 class Part(NamedTuple):
@@ -137,7 +137,7 @@ class Part(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A request in a line."""
+    """A request in one line."""
 
     number: int
     time: str  # of the day
@@ -150,7 +150,7 @@ class Summary(NamedTuple):
 
     @property
     def title(self) -> str:
-        """How it is called."""
+        """The method and target, cut to 80 characters."""
         return f"{self.method} {cut(self.target, 80)}"
 
 
@@ -161,5 +161,5 @@ class Story(NamedTuple):
     picture: Picture
     times: Table
     curl: list[str]  # the words of a command
-    facts: list[tuple[str, str]]  # name and value, to be compared with those of another request
+    facts: list[tuple[str, str]]  # name and value, for comparing two requests
     parts: list[Part]

@@ -1,8 +1,8 @@
-"""The functions of the application that run, as a tree.
+"""The application's function calls, as a tree.
 
 `CallRecorder.handle` is a profile function (`sys.setprofile`): Python calls it at each call and
-return in this thread. Python keeps quiet about what happens within it. Whatever goes wrong there
-would land in the application, so it is caught.
+return in this thread, but not for calls within the profile function itself. An exception there
+would surface in the application, so it is caught.
 """
 
 import concurrent.futures
@@ -18,31 +18,31 @@ from enum import Enum
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
-from todo_wsgi.xray.source import Place, is_application, is_xray, place_of
+from todo_wsgi.xray.source import Line, is_application, is_xray, line_of
 from todo_wsgi.xray.trace import Call, Failure, Trace, note_failure
 from todo_wsgi.xray.values import describe, describe_all, describe_error
 
 Watchers = Mapping[CodeType, Callable[[Trace, FrameType], None]]
 
-MAX_ALIKE = 3  # calls of one function by the same caller that are shown; the others are counted
-MAX_DEPTH = 40  # calls within calls that are shown
-MAX_KNOWN = 10  # exceptions that may be handled at the same time
+MAX_ALIKE = 3  # calls of one function by the same caller that are shown; the rest are counted
+MAX_DEPTH = 40  # levels of nested calls that are shown
+MAX_KNOWN = 10  # exceptions handled at the same time
 MAX_FAILURES = 20  # exceptions that are shown
-MAX_VARIABLES = 20  # of the frame that an exception left
+MAX_VARIABLES = 20  # shown of the frame that raised or propagated an exception
 
-# Comprehensions have frames of their own in Python 3.11, and none from 3.12 on. The same for all:
+# Comprehensions have their own frames in Python 3.11, but not from 3.12 on. Treat both alike:
 _PART_OF_CALLER = {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
-# How threads hand over results is no step of a request, and these are not only its own.
+# Futures pass results between threads: they are no step of a request, and may serve others.
 _FUTURES = inspect.getfile(concurrent.futures.Future)
-_YIELDS = {"YIELD_VALUE", "RESUME"}  # from Python 3.13 on, it is the instruction after the yield
+_YIELDS = {"YIELD_VALUE", "RESUME"}  # from Python 3.13 on, the instruction after the yield
 _RETURNS = {"RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", *_YIELDS}
-_FLOW = (StopIteration, GeneratorExit)  # exceptions that are no error, but the end of a generator
+_FLOW = (StopIteration, GeneratorExit)  # not errors: they end a generator
 
 
 class _Kind(Enum):
     OURS = "the application's"
-    LIBRARY = "a library's, for others to call"
-    INNER = "a part of what calls it"
+    LIBRARY = "a library's public function"
+    INNER = "a part of its caller"
 
 
 @functools.cache
@@ -56,29 +56,29 @@ def _kind_of(code: CodeType) -> _Kind:
 
 
 class _Frame(NamedTuple):
-    """A frame that runs, and the call that it is, or is a part of."""
+    """A running frame, and the call that it is or belongs to."""
 
     identity: int
     call: Call
-    is_shown: bool  # else it is a part of its caller
+    is_shown: bool  # otherwise it is a part of its caller
     began: float
 
 
 class CallRecorder:
-    """Builds the tree of one trace. `watchers` are called when a function with that code is."""
+    """Builds the call tree of one trace. A watcher runs when the function with its code does."""
 
     def __init__(self, trace: Trace, watchers: Watchers) -> None:
         self._trace = trace
         self._watchers = watchers
         self._stack = [_Frame(0, trace.calls, is_shown=True, began=trace.began)]
         self._generators: dict[int, Call] = {}
-        self._raised: list[Call] = []  # left with an exception that is not known yet
-        # Exceptions that are known; the one that is handled now is not ours.
+        self._raised: list[Call] = []  # raised an exception that is still unknown
+        # The known exceptions; one that is already being handled is not the application's.
         self._failures: deque[tuple[BaseException, Failure]] = deque(maxlen=MAX_KNOWN)
         self._known = deque([sys.exception()], maxlen=MAX_KNOWN)
 
     def handle(self, frame: FrameType, event: str, arg: Any) -> None:
-        """Record an event; see `sys.setprofile` in Python's documentation."""
+        """Record one event; see `sys.setprofile` in the Python documentation."""
         try:
             if event == "call":
                 self._enter(frame)
@@ -90,7 +90,7 @@ class CallRecorder:
     def _enter(self, frame: FrameType) -> None:
         error = sys.exception()
         if error is not None and not any(error is known for known in self._known):
-            # It is handled now: only from here on it can be seen.
+            # An exception becomes visible only now, while it is being handled.
             self.add_failure(error, left_application=False)
         if watch := self._watchers.get(frame.f_code):
             watch(self._trace, frame)
@@ -98,19 +98,19 @@ class CallRecorder:
         call = None
         if not caller.call.is_rest:
             call = self._generators.get(id(frame)) or self._new_call(frame, caller)
-        if call and frame.f_code.co_flags & inspect.CO_GENERATOR:  # it will be entered again
+        if call and frame.f_code.co_flags & inspect.CO_GENERATOR:  # it will be resumed
             self._generators[id(frame)] = call
         self._trace.call = call or caller.call
         running = _Frame(id(frame), self._trace.call, call is not None, time.perf_counter())
         self._stack.append(running)
 
     def _new_call(self, frame: FrameType, caller: _Frame) -> Call | None:
-        """Return the call that the frame is, or None if it is only a part of its caller."""
+        """Return the call of this frame, or None if it is only a part of its caller."""
         code, parent = frame.f_code, caller.call
         kind = _kind_of(code)
         if kind is _Kind.INNER or parent.depth == MAX_DEPTH:
             return None
-        # Of libraries, the steps that the application asks for itself.
+        # Record only those library calls that the application makes itself.
         is_library = kind is _Kind.LIBRARY
         if is_library and (parent.is_library or not caller.is_shown):
             return None
@@ -123,11 +123,11 @@ class CallRecorder:
         name = code.co_qualname.replace("<locals>.", "")
         if is_library:
             name = f"{frame.f_globals.get('__name__')}.{name}"
-        place = Place(code.co_filename, code.co_firstlineno)
-        call = Call(name, place, place_of(frame.f_back), is_library, len(alike) == MAX_ALIKE)
+        line = Line(code.co_filename, code.co_firstlineno)
+        call = Call(name, line, line_of(frame.f_back), is_library, len(alike) == MAX_ALIKE)
         call.depth = parent.depth + 1
         alike.append(call)
-        # The environ is in a part of its own.
+        # The environ has a part of its own.
         call.arguments = [
             (name, "{…}" if name == "environ" else describe(value))
             for name, value in self._arguments(frame)
@@ -135,7 +135,7 @@ class CallRecorder:
         parent.children.append(call)
         if not is_library:
             for variable in _globals_written(code):
-                self._trace.written_globals.setdefault(variable, place)
+                self._trace.written_globals.setdefault(variable, line)
         return call
 
     def _arguments(self, frame: FrameType) -> list[tuple[str, object]]:
@@ -153,17 +153,17 @@ class CallRecorder:
         for index in range(len(self._stack) - 1, 0, -1):
             if self._stack[index].identity == id(frame):
                 break
-        else:  # it was called before the recording began
+        else:  # the call began before the recording
             return
         running = self._stack[index]
-        del self._stack[index:]  # above may be one in which the recording was switched off
+        del self._stack[index:]  # frames above it may have ended while recording was off
         self._trace.call = self._stack[-1].call
         if not running.is_shown:
             return
         call = running.call
         call.seconds += time.perf_counter() - running.began
         is_generator = id(frame) in self._generators
-        # What a function is left with is None, too, if it is left with an exception.
+        # The profile function also gets None when a function raises.
         if result is None or is_generator:
             instruction = opcode.opname[frame.f_code.co_code[frame.f_lasti]]
             if is_generator and instruction in _YIELDS:
@@ -179,9 +179,9 @@ class CallRecorder:
         call.result = f"yielded {values}" if is_generator else describe(result)
 
     def add_failure(self, error: BaseException, *, left_application: bool) -> None:
-        """Record an exception, with the values of the frame of the application that it left."""
+        """Record an exception, with the variables of the innermost application frame."""
         for known, failure in self._failures:
-            if known is error:  # it was not caught, after all
+            if known is error:  # it was raised again
                 failure.left_application = left_application
                 return
         self._known.append(error)
@@ -191,9 +191,9 @@ class CallRecorder:
         if not left or isinstance(error, _FLOW):
             return
         codes = [tb.tb_frame.f_code for tb in left]
-        places = [(code.co_filename, code.co_firstlineno) for code in codes]
+        lines = [(code.co_filename, code.co_firstlineno) for code in codes]
         for call in self._raised:
-            if call.place in places:
+            if call.line in lines:
                 call.error = describe_error(error)
         self._raised.clear()
         self._trace.secrets.add("", error.args)
@@ -203,7 +203,7 @@ class CallRecorder:
             self._trace.secrets.add(name, value)
         failure = Failure(
             describe_error(error),
-            Place(frame.f_code.co_filename, left[-1].tb_lineno),
+            Line(frame.f_code.co_filename, left[-1].tb_lineno),
             frame.f_code.co_qualname,
             describe_all(variables),
             left_application,
@@ -212,13 +212,13 @@ class CallRecorder:
         self._failures.append((error, failure))
 
     def forget(self) -> None:
-        """Let go of exceptions, which hold frames and all that these hold."""
+        """Release the exceptions, which keep frames and their variables alive."""
         self._known.clear()
         self._failures.clear()
 
 
 def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
-    """Yield the frames that an exception has left, the innermost one last."""
+    """Yield the traceback entries of an exception, the innermost last."""
     while traceback:
         yield traceback
         traceback = traceback.tb_next
@@ -230,6 +230,6 @@ def _file_of(entry: TracebackType) -> str:
 
 @functools.cache
 def _globals_written(code: CodeType) -> tuple[str, ...]:
-    """Return the global variables that the function writes."""
+    """Return the names of the global variables that the function assigns."""
     steps = dis.get_instructions(code)
     return tuple(step.argval for step in steps if step.opname == "STORE_GLOBAL")

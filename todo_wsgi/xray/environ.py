@@ -1,19 +1,19 @@
-"""What the application reads of the environ and of the body.
+"""What the application reads from the environ and the body.
 
-The environ has to be a plain dict (PEP 3333), which tells nobody what is read from it. But to find
-an entry, Python compares the wanted key with the one in the dict. So the keys tell.
+The environ must be a plain dict (PEP 3333), so lookups in it cannot be intercepted. But to find an
+entry, Python compares the requested key with the one in the dict. So the keys record the lookup.
 """
 
 import sys
 from types import FrameType
 from typing import Any
 
-from todo_wsgi.xray.source import place_of
+from todo_wsgi.xray.source import line_of
 from todo_wsgi.xray.trace import MAX_BODY, Read, Trace, current, harmless
 
 
 class WatchedKey(str):
-    """A key of the environ that notes when the application looks for it."""
+    """A key of the environ that records when the application looks it up."""
 
     __slots__ = ()
 
@@ -29,14 +29,14 @@ class WatchedKey(str):
 
 
 def watch_keys(environ: dict[str, Any]) -> None:
-    """Have the keys of the environ note when the application looks for them."""
+    """Replace the keys of the environ by keys that record each lookup."""
     items = [(WatchedKey(name), value) for name, value in environ.items()]
     environ.clear()
     environ.update(items)
 
 
 def plain(headers: Any) -> Any:
-    """Return headers without keys of ours in them: servers want a str, and no subclass."""
+    """Return the headers with watched keys as plain str: servers accept no subclass."""
     if type(headers) is not list or not any(map(_has_watched_key, headers)):
         return headers
     return [_make_plain(pair) if _has_watched_key(pair) else pair for pair in headers]
@@ -53,20 +53,20 @@ def _make_plain(pair: tuple[Any, ...]) -> tuple[Any, ...]:
 @harmless
 def _note_lookup(key: str, frame: FrameType) -> None:
     trace = current()
-    place = place_of(frame)
-    if trace and place:
-        trace.environ_reads.setdefault(str(key), place)
+    line = line_of(frame)
+    if trace and line:
+        trace.environ_reads.setdefault(str(key), line)
 
 
 class WatchedStream:
-    """The stream `wsgi.input`, which notes what is read from it."""
+    """A wrapper of the stream `wsgi.input` that records what is read from it."""
 
     def __init__(self, stream: Any, trace: Trace) -> None:
         self._stream = stream
         self._trace = trace
 
     def read(self, *args: Any, **kwargs: Any) -> Any:
-        """Read bytes; here and below, see PEP 3333, "Input and Error Streams"."""
+        """Read bytes; for this and the next methods, see PEP 3333, "Input and Error Streams"."""
         return self._read("read", args, kwargs)
 
     def readline(self, *args: Any, **kwargs: Any) -> Any:
@@ -93,7 +93,7 @@ class WatchedStream:
         return self._stream.__exit__(*error)
 
     def __getattr__(self, name: str) -> Any:
-        if "_stream" not in vars(self):  # a copy that is being made
+        if "_stream" not in vars(self):  # a copy under construction
             raise AttributeError(name)
         return getattr(self._stream, name)
 
@@ -110,6 +110,6 @@ class WatchedStream:
         if isinstance(data, list):
             data = b"".join(data)
         trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), data)
-        kept = data[: MAX_BODY - trace.body_kept]
-        trace.body_kept += len(kept)
-        trace.reads.append(Read(method, args, len(data), kept, place_of(frame)))
+        recorded = data[: MAX_BODY - trace.body_recorded]
+        trace.body_recorded += len(recorded)
+        trace.reads.append(Read(method, args, len(data), recorded, line_of(frame)))

@@ -1,4 +1,4 @@
-"""Functions that are put in the place of others while somebody watches."""
+"""Patching functions while an x-ray is active."""
 
 import threading
 from collections import Counter
@@ -7,14 +7,14 @@ from typing import Any
 
 _lock = threading.Lock()
 _uses: Counter[tuple[int, str]] = Counter()
-_originals: dict[tuple[int, str], Any] = {}  # None: the owner had it from its class
+_originals: dict[tuple[int, str], Any] = {}  # None: the owner inherited it from its class
 _replacements: dict[tuple[int, str], Any] = {}
 
 
-def put_in_place(owner: Any, name: str, make: Callable[[Any], object]) -> Callable[[], None]:
-    """Replace `owner.name` by what `make` makes of it; return the function that ends this.
+def patch(owner: Any, name: str, make: Callable[[Any], object]) -> Callable[[], None]:
+    """Replace `owner.name` by `make(owner.name)`; return a function that undoes the patch.
 
-    Whoever comes second shares the replacement. The last one to end it brings back what was there.
+    Repeated patches share one replacement. Undoing the last one restores the original.
     """
     key = (id(owner), name)
     with _lock:
@@ -30,7 +30,7 @@ def put_in_place(owner: Any, name: str, make: Callable[[Any], object]) -> Callab
             if _uses[key]:
                 return
             before, ours = _originals.pop(key), _replacements.pop(key)
-            if vars(owner).get(name) is not ours:  # somebody else has replaced it since
+            if vars(owner).get(name) is not ours:  # somebody else has patched it since
                 return
             delattr(owner, name)
             if before is not None:

@@ -1,7 +1,7 @@
-"""The x-ray around an application: a WSGI middleware that records each request.
+"""A WSGI middleware that records each request to an application.
 
-What the application gets and what it answers stays the same, to the byte: the environ remains the
-same dict, a list is passed on as that list, and an exception as it is.
+The requests and responses of the application stay the same, to the byte: it gets the same environ
+dict; a list that it returns, or an exception that it raises, reaches the server unchanged.
 """
 
 import sys
@@ -20,21 +20,21 @@ from wsgiref.validate import validator
 from todo_wsgi.xray import todo
 from todo_wsgi.xray.calls import CallRecorder
 from todo_wsgi.xray.environ import WatchedStream, plain, watch_keys
-from todo_wsgi.xray.source import place_of
+from todo_wsgi.xray.source import line_of
 from todo_wsgi.xray.sql import watch_connections
 from todo_wsgi.xray.trace import MAX_BODY, Read, Trace, Traces, harmless, on
 from todo_wsgi.xray.values import cut, describe, describe_all, describe_error
 from todo_wsgi.xray.wire import find_raw_request, watch_waitress
 
 MAX_VALUE = 4000  # characters of one value of the environ
-MAX_CHUNKS = 100  # of a body, that wsgiref.validate gets to see
+MAX_CHUNKS = 100  # of a body, that wsgiref.validate checks
 
 
 class XRay:
     """The WSGI application `app`, with a record of its last requests in `traces`.
 
-    Make it before the application opens its database connections: only those that `sqlite3.connect`
-    makes from then on are watched. `close` ends all watching; `app` goes on without it.
+    Create it before the application opens its database connections: it records only on connections
+    that `sqlite3.connect` opens later. `close` ends the recording; `app` continues without it.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -44,14 +44,14 @@ class XRay:
         self._ends = [watch_connections(), *watch_waitress(), *todo.watch_changes(app)]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request with the application, and record it (PEP 3333)."""
+        """Handle one request with the application, and record it (PEP 3333)."""
         recording = _begin(self, environ) if self._ends else None
         if recording is None:
             return self.app(environ, start_response)
         return recording.run(self.app, environ, start_response)
 
     def close(self) -> None:
-        """End the recording."""
+        """End the recording and undo all patches."""
         while self._ends:
             self._ends.pop()()
 
@@ -66,9 +66,9 @@ class _Recording:
 
     def __init__(self, xray: XRay, environ: WSGIEnvironment) -> None:
         self._traces = xray.traces
-        self._environ = dict(environ)  # as the server has made it
-        self._start: tuple[Any, ...] = ()  # what start_response got, of whatever types
-        self._chunks: list[Any] = []  # the first ones of the body
+        self._environ = dict(environ)  # as the server created it
+        self._start_response_args: tuple[Any, ...] = ()  # of whatever types
+        self._chunks: list[Any] = []  # the first chunks of the body
         self.trace = trace = Trace()
         trace.environ = {
             name: cut(value, MAX_VALUE) for name, value in environ.items() if type(value) is str
@@ -78,7 +78,7 @@ class _Recording:
         _find_secrets(trace)
         self._calls = CallRecorder(trace, xray.watchers)
         if sys.getprofile():
-            trace.remarks.append("Another profiler is at work, so no functions are recorded.")
+            trace.warnings.append("Another profiler is active, so no functions are recorded.")
         else:
             trace.profile = self._calls.handle
         stream = WatchedStream(environ["wsgi.input"], trace)
@@ -89,11 +89,11 @@ class _Recording:
     def run(
         self, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Return what the application returns."""
+        """Call the application, and return its body or a wrapper that records it."""
 
-        @wraps(start_response)  # so that it goes by the same name
-        def start(*args: Any, **kwargs: Any) -> Callable[[bytes], object]:
-            self._note_start((*args, *kwargs.values()), sys._getframe(1))
+        @wraps(start_response)  # to keep its name
+        def start_response_and_note(*args: Any, **kwargs: Any) -> Callable[[bytes], object]:
+            self._note_start_response((*args, *kwargs.values()), sys._getframe(1))
             args = (*args[:1], *map(plain, args[1:2]), *args[2:])
             write = start_response(*args, **kwargs)
 
@@ -106,7 +106,7 @@ class _Recording:
         self.trace.began = time.perf_counter()
         try:
             with on(self.trace):
-                body = app(environ, start)
+                body = app(environ, start_response_and_note)
         except BaseException as error:
             self.note_failure(error)
             self.finish(None)
@@ -114,12 +114,12 @@ class _Recording:
         return self._watch_body(body)
 
     @harmless
-    def _note_start(self, args: tuple[Any, ...], frame: FrameType) -> None:
+    def _note_start_response(self, args: tuple[Any, ...], frame: FrameType) -> None:
         trace = self.trace
-        trace.answer_place = place_of(frame)
+        trace.response_line = line_of(frame)
         status, headers = (*args, None, None)[:2]
-        # A list of its own, since the server may change it.
-        self._start = (status, list(headers) if type(headers) is list else headers)
+        # A copy, since the server may change the list.
+        self._start_response_args = (status, list(headers) if type(headers) is list else headers)
         trace.status = status if type(status) is str else describe(status)
         trace.types = [_type_of(status), _type_of(headers)]
         listed = headers if type(headers) in (list, tuple) else ()
@@ -130,7 +130,7 @@ class _Recording:
         ]
 
     def _watch_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Return the body: itself if the server may ask what it is, else one that records."""
+        """Return the body itself if the server may check its type, otherwise a wrapper."""
         self.trace.body_type = type(body).__name__
         file_wrapper = self._environ.get("wsgi.file_wrapper", FileWrapper)
         if type(body) in _WHOLE:
@@ -143,7 +143,7 @@ class _Recording:
 
     @harmless
     def note_chunk(self, chunk: Any) -> None:
-        """Record a part of the body."""
+        """Record one chunk of the body."""
         trace = self.trace
         if len(trace.body) < MAX_BODY and len(self._chunks) < MAX_CHUNKS:
             self._chunks.append(chunk)
@@ -153,18 +153,18 @@ class _Recording:
 
     @harmless
     def note_failure(self, error: BaseException) -> None:
-        """Record an exception that leaves the application."""
+        """Record an exception that the application raises to the server."""
         self._calls.add_failure(error, left_application=True)
 
     def finish(self, body: Any) -> None:
-        """Record the end: nothing of the application runs any more."""
+        """Complete the trace and store it: the application has finished with this request."""
         self.trace.profile = None
         with on(self.trace):
             self._complete(body)
-            self._keep()
+            self._store()
 
     @harmless
-    def _keep(self) -> None:
+    def _store(self) -> None:
         self._calls.forget()
         self._traces.add(self.trace)
 
@@ -178,16 +178,16 @@ class _Recording:
         trace.invalid_environ = _validate(self._environ, ["200 OK", [_TEXT]], [b"..."])
         if not trace.left_with_exception:
             body = body if type(body) in _WHOLE else self._chunks
-            trace.invalid_answer = self._validate_answer(body)
+            trace.invalid_response = self._validate_response(body)
 
-    def _validate_answer(self, body: Any) -> str:
+    def _validate_response(self, body: Any) -> str:
         environ: dict[str, Any] = {"REQUEST_METHOD": self.trace.method, "QUERY_STRING": ""}
         setup_testing_defaults(environ)
-        return _validate(environ, self._start, body, self.trace.reads)
+        return _validate(environ, self._start_response_args, body, self.trace.reads)
 
 
 _TEXT = ("Content-Type", "text/plain")
-_WHOLE = (list, tuple, str, bytes)  # bodies that are there, and not made piece by piece
+_WHOLE = (list, tuple, str, bytes)  # bodies that are complete, not generated chunk by chunk
 
 
 def _is_header(header: Any) -> bool:
@@ -203,7 +203,7 @@ def _type_of(value: object) -> str:
 
 
 def _find_secrets(trace: Trace) -> None:
-    """Find what is secret in the request, as far as it has come."""
+    """Find the secrets in what has arrived of the request."""
     secrets = trace.secrets
     for name, value in trace.environ.items():
         secrets.add_header(name.removeprefix("HTTP_").replace("_", "-"), value)
@@ -217,45 +217,45 @@ def _find_secrets(trace: Trace) -> None:
 
 def _validate(
     environ: dict[str, Any],
-    start: Iterable[Any],
+    start_response_args: Iterable[Any],
     body: Any,
     reads: Iterable[Read] = (),
 ) -> str:
-    """Return what `wsgiref.validate` finds wrong first, or "".
+    """Return the first error that `wsgiref.validate` finds, or "".
 
-    The request is not run again: the validator gets an application that does what ours did.
+    This does not repeat the request: the validator gets a stub that replays what was recorded.
     """
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         for read in reads:
             getattr(environ["wsgi.input"], read.method)(*read.args)
-        if start:
-            start_response(*start)
+        if start_response_args:
+            start_response(*start_response_args)
         return body
 
     environ = {**environ, "wsgi.input": BytesIO()}
-    if environ["REQUEST_METHOD"] not in HTTPMethod.__members__:  # it would warn of any other one
+    if environ["REQUEST_METHOD"] not in HTTPMethod.__members__:  # the validator would warn
         environ["REQUEST_METHOD"] = "GET"
     try:
-        answer: Any = validator(app)(environ, lambda *_: lambda _: None)
+        response: Any = validator(app)(environ, lambda *_: lambda _: None)
         try:
-            for _ in answer:
+            for _ in response:
                 pass
         finally:
-            answer.close()
+            response.close()
     except Exception as error:  # an AssertionError, or a warning where warnings are errors
-        # Some of its assertions have no words.
+        # Some of its assertions have no message.
         *_, last = traceback.extract_tb(error.__traceback__, -2)[:1]
         return str(error) or f"{describe_error(error)} in {last.line}"
     return ""
 
 
 class _Body:
-    """The body of an application that makes it piece by piece: its code runs in here."""
+    """The body of an application that generates it chunk by chunk, which runs its code."""
 
     def __init__(self, body: Iterable[bytes], recording: _Recording) -> None:
         self._body = body
-        self._pieces: Iterator[bytes] | None = None
+        self._chunks: Iterator[bytes] | None = None
         self._recording = recording
 
     def __iter__(self) -> "_Body":
@@ -264,19 +264,19 @@ class _Body:
     def __next__(self) -> bytes:
         try:
             with on(self._recording.trace):
-                if self._pieces is None:
-                    self._pieces = iter(self._body)
-                piece = next(self._pieces)
+                if self._chunks is None:
+                    self._chunks = iter(self._body)
+                chunk = next(self._chunks)
         except StopIteration:
             raise
         except BaseException as error:
             self._recording.note_failure(error)
             raise
-        self._recording.note_chunk(piece)
-        return piece
+        self._recording.note_chunk(chunk)
+        return chunk
 
     def close(self) -> None:
-        """Close the application's body; servers call it in any case (PEP 3333)."""
+        """Close the application's body; servers always call this (PEP 3333)."""
         try:
             with on(self._recording.trace):
                 close: Callable[[], None] = getattr(self._body, "close", lambda: None)
@@ -286,7 +286,7 @@ class _Body:
 
 
 class _SizedBody(_Body):
-    """One that knows how many pieces it has, as servers may ask."""
+    """A body that has a length: servers may call `len` on it."""
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]

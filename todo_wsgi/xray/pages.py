@@ -1,4 +1,4 @@
-"""The pages of the x-ray: a story as HTML, in the look of the application."""
+"""The pages of the x-ray: a story as HTML, styled like the application."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -26,8 +26,8 @@ from todo_wsgi.xray.blocks import (
 from todo_wsgi.xray.picture import draw
 from todo_wsgi.xray.trace import MAX_REQUESTS
 
-REFRESH = 2  # seconds after which the list is loaded again
-OPEN_DEPTH = 3  # so deep the tree of calls is unfolded
+REFRESH = 2  # seconds between reloads of the list
+OPEN_DEPTH = 3  # levels of the tree of calls that are initially open
 
 _FOLDER = Path(__file__).parent
 STYLE_PATH = "/xray.css"
@@ -52,7 +52,7 @@ _SIDES = Template(
 )
 _TEXT = Template("<p>$text</p>\n")
 _CODE = Template('<pre class="code">$text</pre>\n')
-_SOURCE = Template('<span class="source">$place <code>$code</code></span>')
+_SOURCE = Template('<span class="source">$line <code>$code</code></span>')
 _TABLE = Template('<table class="$kind">\n$caption$head<tbody>\n$rows</tbody>\n</table>\n')
 _FOLD = Template("<details><summary>$title</summary>\n$content</details>\n")
 _CAPTION = Template("<caption>$title</caption>\n")
@@ -71,7 +71,7 @@ _LEAF = Template(
     "$source</div>\n"
 )
 _RESULT = Template("→ <code>$text</code> ")
-_REMARK = Template('<p class="remark-$kind"><strong>$title</strong> $text</p>\n')
+_LESSON = Template('<p class="lesson-$kind"><strong>$title</strong> $text</p>\n')
 _STEP = Template('<p>$relation <a href="$number">request $number</a>, $text.</p>\n')
 _LINK = Template('<a href="$href">$label</a>')
 _CHAIN = Template('$relation <a href="$number">$number</a> ')
@@ -79,26 +79,26 @@ _CHOICE = Template('<option value="$number">$label</option>')
 
 
 def list_page(base: str, app: str, summaries: list[Summary], *, is_paused: bool) -> Response:
-    """Return the list of requests, which loads itself again unless it is paused.
+    """Return the list of requests, which reloads itself unless it is paused.
 
-    `base` is the path of the x-ray, `app` the address of the application.
+    `base` is the path of the x-ray, `app` the URL of the application.
     """
     rows = [_list_row(summary) for summary in summaries]
     table = _TABLE.render(
         kind="list",
         caption="",
         head=_render_head(
-            ("Request", "Time", "Method", "Address", "Status", "Took", "Kind", "Chain")
+            ("Request", "Time", "Method", "Target", "Status", "Duration", "Kind", "Related")
         ),
         rows=_join(rows),
     )
     content = _LIST.render(
         limit=MAX_REQUESTS,
         app=app,
-        rows=table if rows else _TEXT.render(text="None yet. Open the application, and click."),
-        state="" if is_paused else f"This list loads itself again every {REFRESH} seconds.",
+        rows=table if rows else _TEXT.render(text="No requests yet. Use the application."),
+        state="" if is_paused else f"This list reloads every {REFRESH} seconds.",
         switch_href=base if is_paused else f"{base}?pause=1",
-        switch="Go on" if is_paused else "Pause",
+        switch="Resume" if is_paused else "Pause",
     )
     headers = [] if is_paused else [("Refresh", str(REFRESH))]
     return _page("X-ray", content, headers=headers)
@@ -123,7 +123,7 @@ def _list_row(summary: Summary) -> SafeHTML:
 
 
 def request_page(base: str, story: Story, others: list[Summary]) -> Response:
-    """Return the page of one request; `others` are those that it may be compared with."""
+    """Return the page of one request; `others` are the requests to compare it with."""
     summary = story.summary
     around = [
         _LINK.render(href=f"{base}{step.number}", label=f"{step.relation} request {step.number}")
@@ -161,13 +161,13 @@ def _render_choices(base: str, number: int, others: list[Summary]) -> SafeHTML:
 
 
 def compare_page(base: str, left: Story, right: Story) -> Response:
-    """Return two requests side by side, with what differs first."""
+    """Return a page with two requests side by side, headed by a table of their differences."""
     numbers = (left.summary.number, right.summary.number)
     rows = []
     for (name, here), (_, there) in zip(left.facts, right.facts, strict=True):
         cells = _join(_CELL.render(content=cell) for cell in (name, here, there))
-        is_told = here != there and name != THREAD  # which is another one by chance
-        rows.append(_ROW.render(kind="differs" if is_told else "", cells=cells))
+        is_marked = here != there and name != THREAD  # which differs by chance
+        rows.append(_ROW.render(kind="differs" if is_marked else "", cells=cells))
     head = ("", *(f"Request {number}" for number in numbers))
     sides = [
         _SIDES.render(
@@ -186,7 +186,7 @@ def compare_page(base: str, left: Story, right: Story) -> Response:
         right_number=numbers[1],
         facts=_TABLE.render(
             kind="facts",
-            caption=_CAPTION.render(title="What differs is tinted"),
+            caption=_CAPTION.render(title="Differences are highlighted"),
             head=_render_head(head),
             rows=_join(rows),
         ),
@@ -196,7 +196,7 @@ def compare_page(base: str, left: Story, right: Story) -> Response:
 
 
 def error_page(error: HTTPError) -> Response:
-    """Return the page that says what went wrong and what to do."""
+    """Return a page that explains the error."""
     title = status_text(error.status)
     content = _ERROR.render(title=title, detail=error.detail)
     return _page(f"Error: {title}", content, status=error.status, headers=error.headers)
@@ -216,7 +216,7 @@ def _render_block(block: Block) -> SafeHTML:
         case Code(text):
             return _CODE.render(text=text)
         case Source():
-            return _TEXT.render(text=_render_source(block)) if block.place else SafeHTML()
+            return _TEXT.render(text=_render_source(block)) if block.line else SafeHTML()
         case Table():
             return _render_table(block)
         case Tree(nodes):
@@ -225,11 +225,11 @@ def _render_block(block: Block) -> SafeHTML:
             return _join(_STEP.render(**step._asdict()) for step in steps)
         case _:
             kind, sign = ("mistake", "Mistake: ") if block.is_mistake else ("fact", "")
-            return _REMARK.render(kind=kind, title=f"{sign}{block.title}.", text=block.text)
+            return _LESSON.render(kind=kind, title=f"{sign}{block.title}.", text=block.text)
 
 
 def _render_source(source: Source) -> SafeHTML | str:
-    return _SOURCE.render(**source._asdict()) if source.place else ""
+    return _SOURCE.render(**source._asdict()) if source.line else ""
 
 
 def _render_table(table: Table) -> SafeHTML:
@@ -260,7 +260,7 @@ def _render_head(names: Iterable[str]) -> SafeHTML | str:
 
 
 def _render_nodes(nodes: list[Node], depth: int) -> SafeHTML:
-    """Return the calls; those of the outer ones are unfolded, and those of libraries folded."""
+    """Return the calls as nested lists, open down to OPEN_DEPTH."""
     parts = []
     for node in nodes:
         values = {
@@ -279,7 +279,7 @@ def _render_nodes(nodes: list[Node], depth: int) -> SafeHTML:
     return _join(parts)
 
 
-# Parts of all pages
+# Shared by all pages
 
 
 def _join(parts: Iterable[SafeHTML]) -> SafeHTML:
@@ -296,6 +296,6 @@ def _page(
     page = _PAGE.render(
         title=title, content=content, style=STYLE.path, icon=ICON.path, own_style=STYLE_PATH
     )
-    # What cannot be UTF-8, as half of a character, is shown as an escape.
+    # UTF-8 cannot encode lone surrogates, so they are shown as escapes.
     body = page.encode("utf-8", "backslashreplace")
     return Response(body, status=status, headers=headers)

@@ -1,9 +1,9 @@
-"""The picture: lanes, and what goes from one to another, as an SVG (a UML sequence diagram)."""
+"""The picture: lanes, and the messages between them, as an SVG (a UML sequence diagram)."""
 
 from todo_wsgi.presentation.templating import SafeHTML, Template
 from todo_wsgi.xray.blocks import Message, Picture
 
-# In units of the picture, which is scaled to the page.
+# In units of the SVG, which is scaled to the page.
 _WIDTH, _TOP, _STEP = 960, 48, 36
 _LANES = [150, 380, 640, 900]  # from the left
 
@@ -19,41 +19,40 @@ _LANE = Template(
 )
 _MESSAGE = Template(
     '<text class="time" x="0" y="$y">$time</text>\n'
-    '<line x1="$start" y1="$y" x2="$end" y2="$y"/>\n'
-    '<path d="M$end $y l$back -4 v8 z"/>\n'
+    '<line x1="$sender" y1="$y" x2="$receiver" y2="$y"/>\n'
+    '<path d="M$receiver $y l$back -4 v8 z"/>\n'
     '<text x="$middle" y="$above" text-anchor="middle">$text</text>\n'
     '<text class="took" x="$middle" y="$below" text-anchor="middle">$took</text>\n'
 )
 
 
 def draw(picture: Picture) -> SafeHTML:
-    """Return the picture as SVG; its title tells it in words."""
+    """Return the picture as SVG, with a description in words as its title."""
     height = _TOP + _STEP * len(picture.messages) + 16
     lanes = [
         _LANE.render(x=x, name=name, end=height)
         for x, name in zip(_LANES, picture.lanes, strict=True)
     ]
     messages = [_draw_message(message, row) for row, message in enumerate(picture.messages)]
-    told = (
-        f"{picture.lanes[m.start]} to {picture.lanes[m.end]}: {m.text}" for m in picture.messages
-    )
+    names = picture.lanes
+    words = (f"{names[m.sender]} to {names[m.receiver]}: {m.text}" for m in picture.messages)
     return _PICTURE.render(
         height=height,
-        title="; ".join(told),
+        title="; ".join(words),
         lanes=SafeHTML("".join(lanes)),
         messages=SafeHTML("".join(messages)),
     )
 
 
 def _draw_message(message: Message, row: int) -> SafeHTML:
-    start, end = _LANES[message.start], _LANES[message.end]
+    sender, receiver = _LANES[message.sender], _LANES[message.receiver]
     y = _TOP + _STEP * row + 16
     return _MESSAGE.render(
         time=message.time,
-        start=start,
-        end=end,
-        back=-8 if end > start else 8,
-        middle=(start + end) // 2,
+        sender=sender,
+        receiver=receiver,
+        back=-8 if receiver > sender else 8,
+        middle=(sender + receiver) // 2,
         y=y,
         above=y - 5,
         below=y + 14,

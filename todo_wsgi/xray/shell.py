@@ -1,4 +1,4 @@
-"""The same request as a command line for a shell."""
+"""The same request as a curl command for a shell."""
 
 import shlex
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from todo_wsgi.xray.trace import MAX_BODY, Trace
 
 BODY_FILE = "@body.bin"
-NOTE = "Put the body into the file body.bin first: it is too long for a line, or has bytes 0."
+NOTE = "First save the body as body.bin: it is too long for a command line, or contains null bytes."
 
 
 def curl(trace: Trace) -> list[str]:
@@ -33,7 +33,7 @@ def curl(trace: Trace) -> list[str]:
 
 
 def quote(word: str) -> str:
-    """Return the word as a shell reads it; with `$'...'` of bash if it has control characters."""
+    """Return the word quoted for a shell; control characters need the `$'...'` of bash."""
     if word.isprintable():
         return shlex.quote(word)
     escaped = "".join(_escape(character) for character in word)
@@ -54,13 +54,13 @@ def join(words: list[str]) -> str:
 
 
 def lines(words: list[str], width: int) -> Iterator[str]:
-    """Yield the command in lines of at most `width` characters, to be copied together."""
+    """Yield the command in lines of at most `width` characters, each continued by a backslash."""
     line = quote(words[0])
     for word in words[1:]:
         if len(f"{line} {quote(word)}") < width - 2:
             line += f" {quote(word)}"
             continue
-        yield f"{line} \\"  # so the shell reads on in the next line
+        yield f"{line} \\"  # the shell continues on the next line
         while len(quote(word)) > width - 2:  # 'one''word'
             size = len(word)
             while len(quote(word[:size])) > width - 2:

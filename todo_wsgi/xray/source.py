@@ -1,4 +1,4 @@
-"""Lines of source: whose they are, and which one did something."""
+"""Lines of source code, and whether they belong to the application."""
 
 import functools
 import linecache
@@ -14,52 +14,52 @@ _LIBRARY = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
 
 
 def is_xray(file: str) -> bool:
-    """Whether the source file is one of the x-ray's own."""
+    """Return whether the source file belongs to the x-ray."""
     return file.startswith(_XRAY + os.sep)
 
 
 @functools.cache
 def is_application(file: str) -> bool:
-    """Whether the source file is the application's: not the x-ray's, nor a library's."""
+    """Return whether the source file belongs to the application: not to the x-ray or a library."""
     if is_xray(file):
         return False
-    if file.startswith(_APPLICATION + os.sep):  # also where it is installed
+    if file.startswith(_APPLICATION + os.sep):  # even if installed in site-packages
         return True
     is_library = file.startswith(_LIBRARY) or "site-packages" in file or "dist-packages" in file
     return not is_library and not file.startswith("<")
 
 
-class Place(NamedTuple):
-    """A line of source."""
+class Line(NamedTuple):
+    """A line of source code."""
 
     file: str
-    line: int
+    number: int
 
     @property
     def name(self) -> str:
-        """The file as one finds it: from the folder that the program runs in, or else its name."""
+        """The file, relative to the current folder if possible; of a library, the last parts."""
         path = Path(self.file)
         for folder in (Path.cwd(), Path(_APPLICATION).parent):
             if path.is_relative_to(folder):
                 return str(path.relative_to(folder))
-        return f"{path.parent.name}/{path.name}"  # of a library
+        return f"{path.parent.name}/{path.name}"
 
     @property
     def code(self) -> str:
-        """The line itself."""
-        return linecache.getline(self.file, self.line).strip()
+        """The text of the line."""
+        return linecache.getline(self.file, self.number).strip()
 
 
-def place_of(frame: FrameType | None) -> Place | None:
-    """Return the line of the application that this frame runs, or that has led to it."""
+def line_of(frame: FrameType | None) -> Line | None:
+    """Return the innermost application line in this frame's stack, or None without one."""
     while frame:
         file = frame.f_code.co_filename
         if is_application(file):
-            return Place(file, frame.f_lineno)
+            return Line(file, frame.f_lineno)
         if file == _ENTRANCE:
             return None
         frame = frame.f_back
     return None
 
 
-_ENTRANCE = os.path.join(_XRAY, "middleware.py")  # who calls that is no part of the application
+_ENTRANCE = os.path.join(_XRAY, "middleware.py")  # its callers are not part of the application

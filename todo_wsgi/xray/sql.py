@@ -1,7 +1,7 @@
-"""The SQL that is executed, with parameters, times, rows and query plans.
+"""The executed SQL, with parameters, times, rows and query plans.
 
-`watch_connections` has `sqlite3.connect` make connections that record what is executed on them, for
-the request that their thread works for. Otherwise they are like any other.
+`watch_connections` makes `sqlite3.connect` open connections that record their statements for the
+request that the thread is handling. Otherwise they behave like any other connection.
 """
 
 import re
@@ -16,55 +16,55 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from todo_wsgi.xray.hooks import put_in_place
-from todo_wsgi.xray.source import place_of
+from todo_wsgi.xray.hooks import patch
+from todo_wsgi.xray.source import line_of
 from todo_wsgi.xray.trace import MAX_SETS, Statement, Trace, current, harmless
 from todo_wsgi.xray.values import cut, describe, describe_error
 
 MAX_SQL = 10_000  # characters of one statement
-MAX_ALIKE = 3  # times that one statement is shown; then what follows is added up
+MAX_ALIKE = 3  # times that one statement is shown; further executions are added up
 
-NOBODY = "nobody wrote it: the module sqlite3 executes it by itself"
+IMPLICIT = "the sqlite3 module, implicitly"
 _TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK", "END")
 _HAS_PLAN = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
 
 
 def watch_connections() -> Callable[[], None]:
-    """Have new connections record; return the function that ends this."""
+    """Make new connections record; return a function that ends this."""
 
     def watch(connect: Callable[..., sqlite3.Connection]) -> Callable[..., sqlite3.Connection]:
         def connect_and_record(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-            if len(args) < 6:  # else the sixth one is the factory
+            if len(args) < 6:  # otherwise the sixth one is the factory
                 kwargs.setdefault("factory", Connection)
             return connect(*args, **kwargs)
 
         return connect_and_record
 
-    return put_in_place(sqlite3, "connect", watch)
+    return patch(sqlite3, "connect", watch)
 
 
 class Connection(sqlite3.Connection):
-    """A connection that records what is executed on it."""
+    """A connection that records the statements executed on it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.statement: Statement | None = None  # that is executed now
+        self.statement: Statement | None = None  # being executed
         self._begin: Statement | None = None
-        self._ends: list[Statement] = []  # of the transaction
-        self._author = NOBODY  # of what no `execute` asks for
-        self._traces: list[Trace] = []  # of the requests that have part in the transaction
+        self._ends: list[Statement] = []  # of transactions: COMMIT, ROLLBACK
+        self._issuer = IMPLICIT  # of statements without a call of `execute`
+        self._traces: list[Trace] = []  # of the requests that share the transaction
         uri = bool(args[7] if len(args) > 7 else kwargs.get("uri"))
         database = args[0] if args else kwargs.get("database")
         self.database = (str(database), uri) if isinstance(database, str | Path) else None
         super().__init__(*args, **kwargs)
-        this = weakref.proxy(self)  # so that it still closes when nobody holds it any more
-        self.set_trace_callback(lambda sql: this._note_unwritten(sql))
+        this = weakref.proxy(self)  # a strong reference would keep the connection open
+        self.set_trace_callback(lambda sql: this._note_implicit(sql))
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a cursor that records, unless another kind is wanted."""
+        """Return a cursor that records, unless the caller chooses a factory."""
         return super().cursor(*args, **kwargs) if args or kwargs else super().cursor(Cursor)
 
     def execute(self, *args: Any) -> Any:
-        """Execute one statement; here and below, see the same method of `sqlite3.Connection`."""
+        """Execute one statement; for this and the next methods, see `sqlite3.Connection`."""
         return self.cursor().execute(*args)
 
     def executemany(self, *args: Any) -> Any:
@@ -77,46 +77,46 @@ class Connection(sqlite3.Connection):
 
     def commit(self) -> None:
         """Commit the transaction."""
-        self._end_transaction("the application called commit()", super().commit)
+        self._end_transaction("the application, with commit()", super().commit)
 
     def rollback(self) -> None:
         """Roll the transaction back."""
-        self._end_transaction("the application called rollback()", super().rollback)
+        self._end_transaction("the application, with rollback()", super().rollback)
 
     def __exit__(self, *args: Any) -> Any:
-        author = "nobody wrote it: the “with” block ends"
-        return self._end_transaction(author, super().__exit__, *args)
+        issuer = "the sqlite3 module, at the end of the “with” block"
+        return self._end_transaction(issuer, super().__exit__, *args)
 
-    def _end_transaction(self, author: str, end: Callable[..., Any], *args: Any) -> Any:
+    def _end_transaction(self, issuer: str, end: Callable[..., Any], *args: Any) -> Any:
         began = time.perf_counter()
         self._ends.clear()
-        self._author = author
+        self._issuer = issuer
         try:
             return end(*args)
         finally:
-            self._author = NOBODY
+            self._issuer = IMPLICIT
             for statement in self._ends:
                 statement.execute_seconds = time.perf_counter() - began
             if self._ends:
                 self._traces = []
 
     @harmless
-    def _note_unwritten(self, sql: str) -> None:
-        """Record a BEGIN, COMMIT or ROLLBACK that Python's sqlite3 executes by itself."""
+    def _note_implicit(self, sql: str) -> None:
+        """Record a BEGIN, COMMIT or ROLLBACK that the sqlite3 module executes implicitly."""
         trace = current()
         keyword = sql.split(None, 1)[0].upper() if sql.strip() else ""
         if trace is None or keyword not in _TRANSACTION:
             return
         if self.statement and self.statement.method == "executescript":
-            # Before a script, Python commits what is open. All else stands in the script.
+            # Before a script, Python commits an open transaction. The rest is in the script.
             if not self.statement.is_open:
                 return
             self.statement.is_open = False
         elif self.statement and self.statement.keyword == keyword:
             return
-        place = place_of(sys._getframe(1))
+        line = line_of(sys._getframe(1))
         at = self.statement.at if self.statement else time.perf_counter()
-        statement = Statement(sql.strip(), [], place, at, author=self._author)
+        statement = Statement(sql.strip(), [], line, at, issuer=self._issuer)
         if keyword == "BEGIN":
             self.note(trace, statement)
         else:
@@ -124,9 +124,9 @@ class Connection(sqlite3.Connection):
             self._note_end(statement)
 
     def note(self, trace: Trace, statement: Statement) -> Statement:
-        """Add a statement to the trace, and what it needs to know of the transaction.
+        """Add a statement to the trace, preceded by the BEGIN of a shared transaction.
 
-        Return the one that now stands for it.
+        Return the recorded statement, which may stand for several.
         """
         keyword = statement.keyword
         if keyword == "BEGIN":
@@ -136,25 +136,25 @@ class Connection(sqlite3.Connection):
             self._traces = []
             return statement
         elif self.in_transaction and self._begin and trace not in self._traces:
-            # Another request's thread began it, and makes this change along with its own.
+            # Another request's thread began the transaction, and executes this one's change in it.
             self._traces.append(trace)
             _add(trace, replace(self._begin, others=len(self._traces) - 1))
         return _add(trace, statement)
 
     def _note_end(self, statement: Statement) -> None:
-        """Record the end of the transaction for all requests that have part in it."""
+        """Record the end of the transaction for all requests that share it."""
         statement.others = len(self._traces) - 1
         for trace in self._traces:
             _add(trace, statement)
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor that records what is executed on it, and how many rows are fetched."""
+    """A cursor that records the statements executed on it, and the number of rows fetched."""
 
     _statement: Statement | None = None
 
     def execute(self, *args: Any) -> Any:
-        """Execute one statement; here and below, see the same method of `sqlite3.Cursor`."""
+        """Execute one statement; for this and the next methods, see `sqlite3.Cursor`."""
         return self._record(super().execute, *args)
 
     def executemany(self, *args: Any) -> Any:
@@ -188,7 +188,7 @@ class Cursor(sqlite3.Cursor):
         return self._fetch(super().fetchmany, len, *args, **kwargs)
 
     def fetchall(self) -> Any:
-        """Return all rows that are left."""
+        """Return all remaining rows."""
         return self._fetch(super().fetchall, len)
 
     def __next__(self) -> Any:
@@ -207,7 +207,7 @@ class Cursor(sqlite3.Cursor):
 
 
 class _Recording:
-    """The recording of one statement, while it is executed."""
+    """The recording of one statement during its execution."""
 
     def __init__(
         self, trace: Trace, connection: Connection, method: str, args: tuple[Any, ...], frame: Any
@@ -217,7 +217,7 @@ class _Recording:
         self.args = args
         self._changes = connection.total_changes
         sql = cut(args[0], MAX_SQL) if type(args[0]) is str else describe(args[0])
-        self.statement = Statement(sql, [], place_of(frame), time.perf_counter(), method=method)
+        self.statement = Statement(sql, [], line_of(frame), time.perf_counter(), method=method)
         self.statement.database = connection.database
         if method == "executemany":
             self.args = (args[0], self._note_sets(args[1]), *args[2:])
@@ -227,7 +227,7 @@ class _Recording:
         connection.statement = self.statement
 
     def _note_sets(self, sets: Iterable[Any]) -> Iterator[Any]:
-        """Pass the sets of parameters on, and record the first ones."""
+        """Yield the sets of parameters unchanged, and record the first of them."""
         self.statement.count = 0
         for parameters in sets:
             self.statement.count += 1
@@ -246,13 +246,13 @@ class _Recording:
 
     @harmless
     def end(self, cursor: sqlite3.Cursor, error: BaseException | None) -> None:
-        """Record what came of it."""
+        """Record the outcome of the statement."""
         statement, connection = self.statement, self._connection
         statement.execute_seconds = time.perf_counter() - statement.at
         connection.statement = None
         statement.is_open = connection.in_transaction
         statement.rows_changed_in_all = connection.total_changes - self._changes
-        if statement.rows_changed_in_all:  # after a script there is no rowcount
+        if statement.rows_changed_in_all:  # a script sets no rowcount
             statement.rows_changed = max(cursor.rowcount, 0) or statement.rows_changed_in_all
         statement.error = describe_error(error) if error else ""
         self.statement = connection.note(self._trace, statement)
@@ -262,7 +262,7 @@ class _Recording:
 def _begin(
     connection: sqlite3.Connection, method: str, args: tuple[Any, ...], frame: FrameType
 ) -> _Recording | None:
-    """Begin to record a statement, if this thread works for a request."""
+    """Begin to record a statement if this thread is handling a request."""
     trace = current()
     if trace is None or not args or not isinstance(connection, Connection):
         return None
@@ -270,7 +270,7 @@ def _begin(
 
 
 def _add(trace: Trace, statement: Statement) -> Statement:
-    """Keep the statement, or have the last one of many that are alike stand for it."""
+    """Record the statement, or add it to the last of many equal ones."""
     alike = [other for other in trace.statements if other.sql == statement.sql]
     if len(alike) > MAX_ALIKE:
         alike[-1].absorb(statement)
@@ -283,10 +283,10 @@ def _add(trace: Trace, statement: Statement) -> Statement:
 
 
 def explain(statements: Iterable[Statement]) -> None:
-    """Ask SQLite how it finds the rows, as far as the database is a file, and is still there.
+    """Query the plans of the statements from SQLite, if the database is a file that still exists.
 
-    That is done when somebody looks, on a connection of its own: on the application's it would be a
-    statement that the application has not executed, and `changes()` would tell of it.
+    This happens when the story is shown, on a separate connection: on the application's own, the
+    extra statement would affect `changes()`.
     """
     for statement in statements:
         if statement.plan or statement.keyword not in _HAS_PLAN or statement.method != "execute":
@@ -299,7 +299,7 @@ def explain(statements: Iterable[Statement]) -> None:
 
 
 def _connect(database: tuple[str, bool] | None) -> sqlite3.Connection:
-    """Open a database to read from it only; an OSError if it is no file."""
+    """Open a database read-only. Raises OSError if it is not a file."""
     if database is None or database[0] == "" or re.search(":memory:|mode=memory", database[0]):
         raise FileNotFoundError
     name, is_uri = database

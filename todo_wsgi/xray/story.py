@@ -1,7 +1,7 @@
-"""The story of one request, part by part, from what was recorded of it.
+"""The story of one request, part by part, built from its trace.
 
-It is the same story in the browser (`pages.py`) and in the terminal (`text.py`): these print what
-`tell` returns, and nothing else. So what is secret is hidden here, in one place.
+The browser (`pages.py`) and the terminal (`text.py`) show the same story: they render what `tell`
+returns, and nothing else. So secrets need to be hidden only here.
 """
 
 import textwrap
@@ -13,11 +13,11 @@ from urllib.parse import unquote_to_bytes
 from todo_wsgi.http.request import FORM_TYPE
 from todo_wsgi.xray import wire
 from todo_wsgi.xray.blocks import (
-    ANSWER,
     CALLS,
     ENVIRON,
     FORM,
     NEXT,
+    RESPONSE,
     ROUTE,
     SENT,
     SQL,
@@ -38,25 +38,25 @@ from todo_wsgi.xray.blocks import (
     Text,
     Tree,
 )
-from todo_wsgi.xray.remarks import find_remarks
+from todo_wsgi.xray.lessons import find_lessons
 from todo_wsgi.xray.shell import curl
-from todo_wsgi.xray.source import Place
+from todo_wsgi.xray.source import Line
 from todo_wsgi.xray.sql import explain
 from todo_wsgi.xray.trace import MAX_EVENTS, Call, Statement, Trace, Traces, is_part, is_proxied
 from todo_wsgi.xray.values import CUT, cut, show_bytes
 
 MAX_SHOWN = 2000  # characters of a body that are shown
 MAX_FIELDS = 100  # of a form
-MAX_CELL = 500  # characters of what stands in a table
-MAX_MESSAGES = 20  # to SQLite, in the picture
+MAX_CELL = 500  # characters of a table cell
+MAX_MESSAGES = 20  # to SQLite, in the picture; the rest are added up
 
 
 def tell(trace: Trace, traces: Traces) -> Story:
-    """Return the story of a request, with what is secret hidden in it."""
+    """Return the story of a request, with its secrets hidden."""
     explain(trace.statements)
-    remarks = find_remarks(trace, traces)
+    lessons = find_lessons(trace, traces)
     parts = [
-        Part(number, short, title, [*blocks(trace), *(r for r in remarks if r.part == number)])
+        Part(number, short, title, [*blocks(trace), *(a for a in lessons if a.part == number)])
         for number, short, title, blocks in _PARTS
     ]
     story = Story(
@@ -67,7 +67,7 @@ def tell(trace: Trace, traces: Traces) -> Story:
 
 
 def summarize(trace: Trace) -> Summary:
-    """Return the request in a line, with what is secret hidden in it."""
+    """Return the request in one line, with its secrets hidden."""
     hidden: Summary = trace.secrets.hide(_summarize(trace))
     return hidden
 
@@ -86,9 +86,9 @@ def _summarize(trace: Trace) -> Summary:
 
 
 def _kind(trace: Trace) -> str:
-    """Return what the answer is, for a browser."""
+    """Return the kind of response, as a browser would treat it."""
     if trace.code == 304:
-        return "the browser has it"
+        return "cache hit"
     if trace.redirects_to:
         return "redirect"
     kind = trace.header("content-type").partition(";")[0]
@@ -98,23 +98,23 @@ def _kind(trace: Trace) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a time for people."""
+    """Return a duration in seconds as text in milliseconds."""
     return f"{seconds * 1000:.2f} ms"
 
 
-def _source(place: Place | None) -> Source:
-    return Source(f"{place.name}:{place.line}", place.code) if place else Source("", "")
+def _source(line: Line | None) -> Source:
+    return Source(f"{line.name}:{line.number}", line.code) if line else Source("", "")
 
 
 def _show_lines(data: bytes) -> str:
-    """Return bytes with the ends of lines to be seen."""
+    """Return bytes as text, with visible line endings."""
     return show_bytes(data).replace("\r\n", "\\r\\n\n")
 
 
 def _limit(text: str, size: int, what: str) -> list[Block]:
-    """Return a block of text, and how much it is all in all if it was cut."""
+    """Return a block of text, and the full size in bytes if the text was cut."""
     if len(text) > MAX_SHOWN:
-        return [Code(text[:MAX_SHOWN] + CUT), Text(f"… and so on, {size:,} bytes of {what}.")]
+        return [Code(text[:MAX_SHOWN] + CUT), Text(f"… cut: {what} has {size:,} bytes.")]
     return [Code(text)]
 
 
@@ -126,8 +126,8 @@ def _sent(trace: Trace) -> Iterable[Block]:
     raw = trace.raw
     if raw is None:
         yield Text(
-            "Rebuilt from the environ: this server does not show the bytes that came over the "
-            f"socket. They came from {address or 'an unknown address'}"
+            "Reconstructed from the environ: this server does not expose the bytes on the "
+            f"socket. They arrived from {address or 'an unknown address'}"
             + (f", port {port}." if port else ".")
         )
         head = f"{trace.method} {trace.target} {trace.environ.get('SERVER_PROTOCOL', '')}\r\n"
@@ -136,13 +136,13 @@ def _sent(trace: Trace) -> Iterable[Block]:
         if trace.read_body:
             yield from _limit(_show_lines(trace.read_body), _body_size(trace), "the body")
         return
-    yield Text(f"{raw.size:,} bytes came from {address}, port {port}.")
+    yield Text(f"{raw.size:,} bytes arrived from {address}, port {port}.")
     yield Code(_show_lines(raw.head))
     if raw.body:
         yield Text(f"After the empty line, the body: {raw.size - len(raw.head):,} bytes.")
         read = show_bytes(trace.read_body)
         if read not in show_bytes(raw.body) and trace.secrets.hide(read) != read:
-            yield Text("It came in pieces, and is not shown: it has a secret in it.")
+            yield Text("It arrived in chunks and contains a secret, so it is not shown.")
             return
         yield from _limit(_show_lines(raw.body), raw.size - len(raw.head), "the body")
     yield _source(wire.RECEIVES)
@@ -157,8 +157,8 @@ def _body_size(trace: Trace) -> int:
 
 def _environ(trace: Trace) -> Iterable[Block]:
     yield Text(
-        f"One dictionary for one request, and a call of the application in process "
-        f"{trace.process}, thread {trace.thread}."
+        "Each request has its own dictionary. The server called the application with this one in "
+        f"process {trace.process}, thread {trace.thread}."
     )
     rows, others = [], []
     for key, text in trace.entries:
@@ -171,12 +171,12 @@ def _environ(trace: Trace) -> Iterable[Block]:
     if trace.raw:
         changes = list(wire.find_changes(trace))
         if changes:
-            yield Table("Headers that the server changed", ("Header", "What it did"), changes)
-        yield _source(wire.MAKES_ENVIRON)
+            yield Table("Headers that the server changed", ("Header", "Change"), changes)
+        yield _source(wire.BUILDS_ENVIRON)
 
 
 def _origin(trace: Trace, key: str) -> str:
-    """Return who is the author of an entry of the environ."""
+    """Return where an entry of the environ comes from."""
     if key.startswith("HTTP_X_FORWARDED") or key in ("HTTP_FORWARDED", "HTTP_VIA"):
         return "a proxy"
     if key.startswith("HTTP_"):
@@ -187,7 +187,7 @@ def _origin(trace: Trace, key: str) -> str:
         *("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL"),
         *("REQUEST_URI", "RAW_URI"),
     ):
-        return "the first line"
+        return "the request line"
     if key.startswith("wsgi."):
         return "the server, for WSGI"
     if key.startswith("REMOTE_"):
@@ -202,15 +202,15 @@ def _route(trace: Trace) -> Iterable[Block]:
     routing = trace.routing
     if routing is None:
         yield Text(
-            "The x-ray knows no table of routes of this application. The functions below show "
-            "which way it took."
+            "The x-ray does not know how this application routes requests. Part 5 shows the "
+            "functions that it called."
         )
         return
     head = ("Method", "Path", "Handler", "Outcome")
-    yield Table("Routes in the order in which they were tried", head, routing.tried)
+    yield Table("Routes, in the order tried", head, routing.tried)
     if routing.rest:
-        yield Text(f"The {routing.rest} routes below it were not tried.")
-    yield _source(routing.place)
+        yield Text(f"The {routing.rest} routes after it were not tried.")
+    yield _source(routing.line)
 
 
 # 4
@@ -219,23 +219,23 @@ def _route(trace: Trace) -> Iterable[Block]:
 def _form(trace: Trace) -> Iterable[Block]:
     query = trace.query
     if query:
-        yield _fields("In the address, after the “?”", query.encode("latin-1", "replace"))
+        yield _fields("In the URL, after the “?”", query.encode("latin-1", "replace"))
     body = trace.request_body
     if trace.content_type == FORM_TYPE and body:
         yield _fields("In the body", body)
     elif body:
-        kind = trace.content_type or "not given"
-        yield Text(f"The body is no percent-encoded form: its type is {kind}.")
+        kind = trace.content_type or "missing"
+        yield Text(f"The body is not a percent-encoded form: its Content-Type is {kind}.")
     elif not query:
-        yield Text("The request has no parameters, neither in the address nor in a body.")
+        yield Text("The request has no parameters, neither in the URL nor in a body.")
     if trace.reads:
         yield Table(
-            "What was read of wsgi.input",
-            ("Call", "Got", "Read by"),
-            [(read.call, f"{read.size:,} bytes", _source(read.place)) for read in trace.reads],
+            "Calls that read from wsgi.input",
+            ("Call", "Size", "Read by"),
+            [(read.call, f"{read.size:,} bytes", _source(read.line)) for read in trace.reads],
         )
     elif body:
-        yield Text("Nothing of wsgi.input was read.")
+        yield Text("The application did not read wsgi.input.")
 
 
 def _fields(title: str, encoded: bytes) -> Table:
@@ -253,7 +253,7 @@ def _as_text(data: bytes) -> str:
     try:
         return repr(data.decode())
     except UnicodeDecodeError:
-        return "no UTF-8"
+        return "not UTF-8"
 
 
 # 5
@@ -267,15 +267,15 @@ def _calls(trace: Trace) -> Iterable[Block]:
     if trace.events > MAX_EVENTS:
         yield Text(f"{trace.events - MAX_EVENTS:,} more steps were not recorded.")
     for failure in trace.failures:
-        outcome = "left the application" if failure.left_application else "was caught"
+        outcome = "reached the server" if failure.left_application else "was caught"
         yield Table(
-            f"{failure.error} {outcome}; the values in {failure.function}, which it left",
+            f"{failure.error} {outcome}; local variables of {failure.function}",
             ("Variable", "Value"),
             failure.values,
         )
-        yield _source(failure.place)
-    for remark in trace.remarks:
-        yield Text(remark)
+        yield _source(failure.line)
+    for warning in trace.warnings:
+        yield Text(warning)
 
 
 def _node(trace: Trace, child: Call | Statement) -> Node:
@@ -284,12 +284,12 @@ def _node(trace: Trace, child: Call | Statement) -> Node:
         result = f"{child.rows_changed} changed" if child.rows_changed else ""
         result = f"{child.rows_read} read" if child.rows_read else result
         took = milliseconds(_took(child))
-        return Node("sql", cut(sql, 80), result, took, _source(child.place), [])
+        return Node("sql", cut(sql, 80), result, took, _source(child.line), [])
     arguments = ", ".join(f"{name}={value}" for name, value in child.arguments)
     label = f"{child.name}({cut(arguments, 160)})"
     result = cut(child.result, 160) if child.result is not None else ""
     if child.result is None:
-        result = f"left with {child.error or 'an exception'}"
+        result = f"raised {child.error or 'an exception'}"
     if child.is_rest and child.count > 1:
         label, result = f"{child.name}, {child.count} more times", ""
     return Node(
@@ -297,7 +297,7 @@ def _node(trace: Trace, child: Call | Statement) -> Node:
         label,
         result,
         milliseconds(child.seconds),
-        _source(child.caller or child.place),
+        _source(child.caller or child.line),
         [_node(trace, grandchild) for grandchild in child.children],
     )
 
@@ -307,26 +307,26 @@ def _node(trace: Trace, child: Call | Statement) -> Node:
 
 def _sql(trace: Trace) -> Iterable[Block]:
     if not trace.statements:
-        yield Text("No SQL was executed: the database was not asked.")
+        yield Text("No SQL was executed: the database was not queried.")
     for keyword, group in groupby(trace.statements, key=lambda statement: statement.keyword):
         statements = list(group)
-        if keyword == "PRAGMA":  # settings of the connection
-            rows = [(s.sql, milliseconds(s.execute_seconds), _source(s.place)) for s in statements]
-            yield Table("PRAGMA: settings of the connection", ("SQL", "Time", "By"), rows)
+        if keyword == "PRAGMA":
+            rows = [(s.sql, milliseconds(s.execute_seconds), _source(s.line)) for s in statements]
+            yield Table("PRAGMA: connection settings", ("SQL", "Time", "By"), rows)
             continue
         for statement in statements:
             yield Table(statement.keyword, ("", ""), list(_statement_rows(statement)))
-            yield _source(statement.place)
+            yield _source(statement.line)
 
 
 def _statement_rows(statement: Statement) -> Iterable[tuple[str, str]]:
     yield "SQL", textwrap.dedent(statement.sql).strip()
-    if statement.author:
-        yield "Author", statement.author
+    if statement.issuer:
+        yield "Issued by", statement.issuer
     for parameters in statement.parameters:
         yield "Parameters", parameters
     if statement.count > 1:
-        yield "Times", f"{statement.count:,}, added up here"
+        yield "Executions", f"{statement.count:,}, added up here"
     if statement.rows_read or statement.keyword == "SELECT":
         yield "Rows read", str(statement.rows_read)
     if statement.rows_changed_in_all:
@@ -336,7 +336,7 @@ def _statement_rows(statement: Statement) -> Iterable[tuple[str, str]]:
     if statement.plan:
         yield "Query plan", "\n".join(statement.plan)
     if statement.others > 0:
-        yield "Together with", f"{statement.others} other requests, in one transaction"
+        yield "Shared with", f"{statement.others} other requests, in one transaction"
     if statement.error:
         yield "Error", statement.error
     yield "Execute", milliseconds(statement.execute_seconds)
@@ -348,46 +348,43 @@ def _statement_rows(statement: Statement) -> Iterable[tuple[str, str]]:
 
 
 def _template(trace: Trace) -> Iterable[Block]:
-    if not trace.fillings:
-        yield Text("No template of this application was filled.")
-    for filling in trace.fillings:
-        count = trace.filled[filling.name]
-        title = f"templates/{filling.name}" if filling.name else "A template"
-        title += f", filling {filling.number} of {count:,}" if count > 1 else ""
-        yield Table(title, ("Hole", "Value", "What went in"), _hole_rows(filling.holes))
-        yield _source(filling.place)
-
-
-def _hole_rows(holes: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    return [(f"${name}", before, after) for name, before, after in holes]
+    if not trace.renderings:
+        yield Text("No template of this application was rendered.")
+    for rendering in trace.renderings:
+        count = trace.rendered[rendering.name]
+        title = f"templates/{rendering.name}" if rendering.name else "A template"
+        title += f", rendering {rendering.number} of {count:,}" if count > 1 else ""
+        rows = [(f"${name}", before, after) for name, before, after in rendering.placeholders]
+        yield Table(title, ("Placeholder", "Value", "Inserted text"), rows)
+        yield _source(rendering.line)
 
 
 # 8
 
 
-def _answer(trace: Trace) -> Iterable[Block]:
+def _response(trace: Trace) -> Iterable[Block]:
     if not trace.types:
         yield Text("The application did not call start_response.")
         if trace.sent_head:
-            yield Text("So the server made an answer by itself. The log of the server has more.")
+            yield Text("So the server created a response of its own. See the server's log.")
             yield Code(_show_lines(trace.sent_head))
         return
-    yield Text(f"Status {trace.status}, a body of {trace.body_size:,} bytes ({trace.body_type}).")
-    yield Table("Headers", ("Header", "Value", "Set by"), list(_answer_headers(trace)))
-    yield _source(trace.answer_place)
+    yield Text(f"Status {trace.status}, body of {trace.body_size:,} bytes ({trace.body_type}).")
+    yield Table("Headers", ("Header", "Value", "Set by"), list(_response_headers(trace)))
+    yield _source(trace.response_line)
     if trace.sent_head is None:
-        yield Text("This server does not show the bytes that it sends.")
+        yield Text("This server does not expose the bytes that it sends.")
     else:
-        rest = "then the body" if trace.body_size else "and no body"
+        rest = "then the body" if trace.body_size else "no body"
         yield Text(f"On the wire: {len(trace.sent_head):,} bytes of head, {rest}.")
         yield Code(_show_lines(trace.sent_head))
     if trace.header("content-encoding") == "gzip":
-        yield Text("The body was sent in gzip form, and is shown unpacked.")
+        yield Text("The body was compressed with gzip; this is the decompressed text.")
     if trace.body:
         yield from _limit(trace.text, trace.body_size, "the body")
 
 
-def _answer_headers(trace: Trace) -> Iterable[tuple[str, str, str]]:
+def _response_headers(trace: Trace) -> Iterable[tuple[str, str, str]]:
     own = {name.lower() for name, _ in trace.headers}
     for name, value in trace.headers:
         yield name, value, "the application"
@@ -403,7 +400,7 @@ def _answer_headers(trace: Trace) -> Iterable[tuple[str, str, str]]:
 def _next(trace: Trace) -> Iterable[Block]:
     yield Text(_what_it_is(trace))
     if trace.redirects_to:
-        yield _source(trace.answer_place)
+        yield _source(trace.response_line)
     if steps := _steps(trace):
         yield Steps(steps)
 
@@ -411,34 +408,34 @@ def _next(trace: Trace) -> Iterable[Block]:
 def _steps(trace: Trace) -> list[Step]:
     steps = []
     if trace.came_from:
-        steps.append(Step(trace.came_from, "Came from", "whose answer sent the browser here"))
+        steps.append(Step(trace.came_from, "Came from", "which redirected the browser here"))
     if trace.page:
         relation = "Part of" if is_part(trace) else "Sent from"
-        steps.append(Step(trace.page, relation, "the page that its Referer names"))
+        steps.append(Step(trace.page, relation, "the page in its Referer header"))
     if trace.led_to:
-        steps.append(Step(trace.led_to, "Led to", "on the same connection"))
-    steps += [Step(number, "Needed", "a part of the page") for number in trace.needs]
+        steps.append(Step(trace.led_to, "Led to", "which followed on the same connection"))
+    steps += [Step(number, "Loaded", "for this page") for number in trace.needs]
     return steps
 
 
 def _what_it_is(trace: Trace) -> str:
-    """Return what the browser does with the answer."""
+    """Return what the browser does with the response."""
     kind = trace.header("content-type").partition(";")[0]
     if trace.left_with_exception:
-        return f"The browser shows what the server made of it: {trace.outcome}."
+        return f"The browser shows what the server sent instead: {trace.outcome}."
     if trace.code == 304:
-        return "304: the browser has this already, and shows what it has kept. No body was sent."
+        return "304: the browser's cached copy is still current, so the response has no body."
     if location := trace.redirects_to:
         method = trace.method if trace.code in (307, 308) else "GET"
-        return f"The browser goes to {location} with a {method}: that is a new request."
+        return f"The browser sends a new request: {method} {location}."
     if is_part(trace):
-        return f"No page, but a part of one ({kind}): the browser keeps it, and uses it there."
+        return f"Not a page, but a part of one ({kind}): the browser may cache it for the page."
     if kind == "text/html":
-        return "The browser shows the page. What the page needs, it asks for next."
-    return f"The browser got {kind or 'something without a type'}, and shows or saves it."
+        return "The browser shows the page, and requests the files that the page needs."
+    return f"The browser shows or saves the response ({kind or 'without a Content-Type'})."
 
 
-# The picture, and what may be compared
+# The picture, and the facts to compare
 
 
 def _times(trace: Trace) -> Table:
@@ -447,25 +444,25 @@ def _times(trace: Trace) -> Table:
     if raw:
         rows.append(("The server received the request", milliseconds(raw.ended - raw.began)))
         rows.append(("It waited for a thread", milliseconds(max(trace.began - raw.ended, 0))))
-    rows.append(("The application worked", milliseconds(trace.ended - trace.began)))
+    rows.append(("The application handled it", milliseconds(trace.ended - trace.began)))
     sql = sum(map(_took, trace.statements))
-    rows.append((f"of that in {len(trace.statements)} SQL statements", milliseconds(sql)))
+    rows.append((f"of that, {len(trace.statements)} SQL statements", milliseconds(sql)))
     if trace.sent_at:
         rows.append(("Until the server sent", milliseconds(max(trace.sent_at - trace.ended, 0))))
-    return Table("What took how long (watching takes time, too)", ("", ""), rows)
+    return Table("Durations (including the x-ray's overhead)", ("", ""), rows)
 
 
 def _picture(trace: Trace) -> Picture:
-    start = trace.raw.began if trace.raw else trace.began
+    began = trace.raw.began if trace.raw else trace.began
     browser, server, application, sqlite = range(4)
     messages = []
 
     def add(at: float, lane: int, to: int, text: str, took: float | None = None) -> None:
         duration = "" if took is None else milliseconds(took)
-        messages.append(Message(milliseconds(at - start), lane, to, cut(text, 36), duration))
+        messages.append(Message(milliseconds(at - began), lane, to, cut(text, 36), duration))
 
     size = f", {trace.raw.size:,} bytes" if trace.raw else ""
-    add(start, browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
+    add(began, browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
     add(trace.began, server, application, "application(environ, start_response)")
     shown = [s for s in trace.statements if s.keyword != "PRAGMA"]
     settings = [s for s in trace.statements if s.keyword == "PRAGMA"]
@@ -495,7 +492,7 @@ def _took(statement: Statement) -> float:
 def _facts(trace: Trace) -> list[tuple[str, str]]:
     query = trace.query
     tried = trace.routing.tried if trace.routing else []
-    taken = [f"{method} {path}" for method, path, _, outcome in tried if outcome == "taken"]
+    taken = [f"{method} {path}" for method, path, _, outcome in tried if outcome == "matched"]
     statements = [
         f"{cut(' '.join(s.sql.split()), 60)} {' '.join(s.parameters)}".strip()
         for s in trace.statements
@@ -503,7 +500,7 @@ def _facts(trace: Trace) -> list[tuple[str, str]]:
     ]
     return [
         ("Request", f"{trace.method} {trace.target}"),
-        ("Fields in the address", query or "none"),
+        ("Fields in the URL", query or "none"),
         ("Fields in the body", cut(show_bytes(trace.request_body), MAX_CELL) or "none"),
         ("Route", ", ".join(taken) or "none"),
         ("SQL", "\n".join(statements) or "none"),
@@ -518,12 +515,12 @@ def _facts(trace: Trace) -> list[tuple[str, str]]:
 
 _PARTS: list[tuple[int, str, str, Callable[[Trace], Iterable[Block]]]] = [
     (SENT, "Sent", "What the browser sent", _sent),
-    (ENVIRON, "Environ", "What the server made of it", _environ),
-    (ROUTE, "Route", "Which route", _route),
+    (ENVIRON, "Environ", "What the server passed to the application", _environ),
+    (ROUTE, "Route", "The route", _route),
     (FORM, "Form", "The form", _form),
     (CALLS, "Functions", "The functions that ran", _calls),
     (SQL, "SQL", "SQL", _sql),
     (TEMPLATE, "Template", "The template", _template),
-    (ANSWER, "Answer", "What was sent back", _answer),
+    (RESPONSE, "Response", "What the server sent back", _response),
     (NEXT, "Next", "What the browser does next", _next),
 ]

@@ -1,4 +1,4 @@
-"""A story for the terminal: at most 100 columns, with colour if wanted."""
+"""The story as text for a terminal: at most 100 columns, with optional colour."""
 
 import re
 import unicodedata
@@ -46,7 +46,7 @@ class Printer:
                     yield ""
                 yield from self._block(block)
         yield ""
-        yield from self._wrap("The same request again, to a server that runs", colour=_BOLD)
+        yield from self._wrap("The same request again, to a running server", colour=_BOLD)
         yield from shell.lines(story.curl, self._width)
         if shell.BODY_FILE in story.curl:
             yield from self._wrap(shell.NOTE)
@@ -72,10 +72,11 @@ class Printer:
 
     def _picture(self, picture: Picture) -> Iterator[str]:
         for message in picture.messages:
-            way = " → ".join(cut(picture.lanes[end], 11) for end in (message.start, message.end))
+            ends = picture.lanes[message.sender], picture.lanes[message.receiver]
+            way = " → ".join(cut(lane, 11) for lane in ends)
             took = f" ({message.took})" if message.took else ""
-            start = f"{message.time:>10}  {way:<27} "
-            yield from self._wrap(message.text + took, start, " " * 40)
+            first = f"{message.time:>10}  {way:<27} "
+            yield from self._wrap(message.text + took, first, " " * 40)
 
     def _table(self, table: Table) -> Iterator[str]:
         yield from self._wrap(table.title + ":")
@@ -84,20 +85,20 @@ class Printer:
         for row in table.rows:
             first, *others = row
             texts = "  ".join(cell for cell in others if isinstance(cell, str) and cell)
-            start = printable(str(first))
-            gap = " " * (size - columns(start)) + "  "
-            if columns(start) <= size:
-                yield from self._wrap(texts, f"  {start}{gap}", margin)
+            name = printable(str(first))
+            gap = " " * (size - columns(name)) + "  "
+            if columns(name) <= size:
+                yield from self._wrap(texts, f"  {name}{gap}", margin)
             else:
-                yield from self._wrap(start, "  ", "  ")
+                yield from self._wrap(name, "  ", "  ")
                 yield from self._wrap(texts, margin, margin)
             for cell in others:
                 if isinstance(cell, Source):
                     yield from self._source(cell, margin)
 
     def _source(self, source: Source, indent: str) -> Iterator[str]:
-        if source.place:
-            yield from self._wrap(f"{source.place}  {source.code}", indent, indent + "  ", _BLUE)
+        if source.line:
+            yield from self._wrap(f"{source.line}  {source.code}", indent, indent + "  ", _BLUE)
 
     def _nodes(self, nodes: list[Node], indent: str) -> Iterator[str]:
         indent = indent[: self._width // 3]
@@ -120,7 +121,7 @@ class Printer:
 
 
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> Iterator[str]:
-    """Yield lines of at most `width` columns that begin with `first`, and then with `rest`."""
+    """Yield lines of at most `width` columns, the first prefixed by `first`, others by `rest`."""
     indent = line = first
     for paragraph in printable(text).split("\n"):
         for word in re.findall(r"\s*\S+|\s+", paragraph):
@@ -128,7 +129,7 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> Iterator[str
                 if line != indent:
                     yield line.rstrip()
                     word = word.lstrip()
-                else:  # it does not fit into a line of its own
+                else:  # the word alone does not fit into a line
                     size = len(word)
                     while columns(line + word[:size]) > width:
                         size -= 1
@@ -141,14 +142,14 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> Iterator[str
 
 
 def printable(text: str) -> str:
-    """Return the text with escapes for what would move the cursor, or is not to be seen."""
+    """Return the text with control and invisible characters escaped, except line breaks."""
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
 
 
 def columns(text: str) -> int:
-    """Return how many columns a terminal needs for it: two for a Chinese character (UAX 11)."""
+    """Return the width of the text in terminal columns: two for a Chinese character (UAX 11)."""
     return sum(
         0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
         for c in text

@@ -1,7 +1,7 @@
-"""What the x-ray knows of this application, beyond what it sees of any.
+"""What the x-ray records of the todo list only: routes, templates and changes.
 
-Other applications have no such table of routes, and other templates. All that is used here is
-public: the x-ray reads the application, and the application knows nothing of the x-ray.
+Other applications have different ones. This module uses only public names of the todo list, which
+in turn knows nothing about the x-ray.
 """
 
 import functools
@@ -13,64 +13,64 @@ from todo_wsgi.http.errors import MethodNotAllowed, NotFound
 from todo_wsgi.http.routing import match
 from todo_wsgi.presentation.templating import SafeHTML, Template
 from todo_wsgi.storage.database import Database
-from todo_wsgi.xray.hooks import put_in_place
-from todo_wsgi.xray.source import place_of
-from todo_wsgi.xray.trace import Filling, Routing, Trace, current, on
+from todo_wsgi.xray.hooks import patch
+from todo_wsgi.xray.source import line_of
+from todo_wsgi.xray.trace import Rendering, Routing, Trace, current, on
 from todo_wsgi.xray.values import cut, describe
 
-MAX_FILLINGS = 3  # of one template that are shown; the others are counted
+MAX_RENDERINGS = 3  # of one template that are shown; the rest are counted
 
 
 def watchers() -> dict[CodeType, Callable[[Trace, FrameType], None]]:
-    """Return what to do when a function of ours is called: its code, and what notes the call."""
-    return {match.__code__: _note_match, Template.render.__code__: _note_filling}
+    """Return the functions of the todo list to watch, by code, with what records their calls."""
+    return {match.__code__: _note_match, Template.render.__code__: _note_rendering}
 
 
 def _note_match(trace: Trace, frame: FrameType) -> None:
-    """Record the table of routes, and what is found in it."""
+    """Record a lookup in the table of routes."""
     routes, method, path = (frame.f_locals[name] for name in ("routes", "method", "path"))
     tried = []
     for route in routes:
         handler = route.handler
         try:
             match([route], method, path)
-            outcome = "taken"
+            outcome = "matched"
         except NotFound:
-            outcome = "another path"
+            outcome = "different path"
         except MethodNotAllowed:
-            outcome = "this path, but another method"
+            outcome = "same path, different method"
         tried.append((route.method, route.path, handler.__name__, outcome))
-        if outcome == "taken":
+        if outcome == "matched":
             break
-    trace.routing = Routing(tried, len(list(routes)) - len(tried), place_of(frame.f_back))
+    trace.routing = Routing(tried, len(list(routes)) - len(tried), line_of(frame.f_back))
 
 
-_HOLE = Template("$value")
+_PLACEHOLDER = Template("$value")
 
 
-def _note_filling(trace: Trace, frame: FrameType) -> None:
-    """Record a template that is filled, and with what."""
+def _note_rendering(trace: Trace, frame: FrameType) -> None:
+    """Record a rendering of a template, and its values."""
     template, values = frame.f_locals["self"], frame.f_locals["values"]
-    count = trace.filled[template.name] = trace.filled.get(template.name, 0) + 1
-    if count <= MAX_FILLINGS and trace.takes_event():
-        holes = []
+    count = trace.rendered[template.name] = trace.rendered.get(template.name, 0) + 1
+    if count <= MAX_RENDERINGS and trace.takes_event():
+        rows = []
         for name, value in values.items():
             is_html = isinstance(value, SafeHTML)
-            before = "HTML already, which goes in as it is" if is_html else describe(value)
-            holes.append((name, before, cut(str(_HOLE.render(value=value)))))
-        trace.fillings.append(Filling(template.name, count, place_of(frame.f_back), holes))
+            before = "HTML, inserted as is" if is_html else describe(value)
+            rows.append((name, before, cut(str(_PLACEHOLDER.render(value=value)))))
+        trace.renderings.append(Rendering(template.name, count, line_of(frame.f_back), rows))
 
 
 def watch_changes(app: object) -> list[Callable[[], None]]:
-    """Have the database's changes recorded for the request that wants them.
+    """Record each change of the database in the trace of the request that makes it.
 
-    Another thread may make a change, together with its own (`storage/group_commit.py`). Return the
-    functions that end this.
+    Another thread may execute the change, in one transaction with its own (`group_commit.py`).
+    Return the functions that end this.
     """
     database: Database | None = getattr(app, "database", None)
     if not isinstance(database, Database):
         return []
-    return [put_in_place(database, "write", _watch_write)]
+    return [patch(database, "write", _watch_write)]
 
 
 def _watch_write(write: Callable[..., Any]) -> Callable[..., Any]:

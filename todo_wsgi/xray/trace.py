@@ -1,7 +1,7 @@
-"""What is recorded of one request, and the last requests that were.
+"""The record of one request, and of the last requests.
 
-The parts of the x-ray that watch (`calls.py`, `sql.py`, `wire.py`, `middleware.py`) write into the
-`Trace` of the thread that they run in; `story.py` reads it afterwards.
+The recording modules (`calls.py`, `sql.py`, `wire.py`, `middleware.py`) write to the `Trace` that
+is current in their thread; `story.py` reads it afterwards.
 """
 
 import functools
@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar
 
-from todo_wsgi.xray.source import Place
+from todo_wsgi.xray.source import Line
 from todo_wsgi.xray.values import Secrets, describe, describe_error, show_bytes
 
 logger = logging.getLogger("todo_wsgi.xray")
@@ -28,8 +28,8 @@ logger = logging.getLogger("todo_wsgi.xray")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MAX_REQUESTS = 50  # that are kept
-MAX_EVENTS = 500  # of one request: calls, statements, filled templates
+MAX_REQUESTS = 50  # that are stored
+MAX_EVENTS = 500  # of one request: calls, statements, rendered templates
 MAX_BODY = 10_000  # bytes of one body
 MAX_HEAD = 20_000  # bytes of one head
 MAX_SETS = 5  # sets of parameters of one statement
@@ -37,26 +37,26 @@ MAX_SETS = 5  # sets of parameters of one statement
 
 @dataclass(eq=False)
 class Call:
-    """A call of a function; or, if it `is_rest`, all further ones by the same caller."""
+    """A function call; or, if it `is_rest`, all further calls by the same caller."""
 
     name: str
-    place: Place  # where the function begins
-    caller: Place | None = None  # the line that calls it
+    line: Line  # where the function begins
+    caller: Line | None = None  # the line that calls it
     is_library: bool = False
     is_rest: bool = False
     depth: int = 0
-    yields: int = 0  # values, if it is a generator
+    yields: int = 0  # number of values, if it is a generator
     count: int = 1
     arguments: list[tuple[str, str]] = field(default_factory=list)
-    result: str | None = None  # None: it was left with an exception
-    error: str = ""  # which one, if that is known
+    result: str | None = None  # None: it raised an exception
+    error: str = ""  # the exception, if known
     seconds: float = 0.0
     children: list["Call | Statement"] = field(default_factory=list)
     alike: dict[CodeType, list["Call"]] = field(default_factory=dict)  # children, by function
 
     @property
     def calls(self) -> list["Call"]:
-        """Those of its children that are calls."""
+        """The children that are calls."""
         return [child for child in self.children if isinstance(child, Call)]
 
 
@@ -65,26 +65,26 @@ class Statement:
     """An SQL statement that was executed."""
 
     sql: str
-    parameters: list[str]  # described; more than one if it was executed for many
-    place: Place | None
+    parameters: list[str]  # described; several if it was executed several times
+    line: Line | None
     at: float  # time.perf_counter()
-    author: str = ""  # who executed it, if it was no `execute` of the application
+    issuer: str = ""  # who executed it, if not the application with `execute`
     method: str = "execute"
-    count: int = 1  # how often it was executed with other parameters
+    count: int = 1  # number of executions
     execute_seconds: float = 0.0
     fetch_seconds: float = 0.0
     rows_read: int = 0
     rows_changed: int = 0  # by the statement
-    rows_changed_in_all: int = 0  # also by triggers
-    is_open: bool = False  # in a transaction, after it
+    rows_changed_in_all: int = 0  # including triggers
+    is_open: bool = False  # whether a transaction is open after it
     plan: list[str] = field(default_factory=list)
-    database: tuple[str, bool] | None = None  # its file, or address if that is True
-    names: int | list[str] = 0  # of the parameters, or how many they are
+    database: tuple[str, bool] | None = None  # its file, or its URI if True
+    names: int | list[str] = 0  # of the parameters, or their number
     error: str = ""
-    others: int = 0  # other requests that have part in it
+    others: int = 0  # number of other requests in its transaction
 
     def absorb(self, other: "Statement") -> None:
-        """Stand for another execution of the same statement, too."""
+        """Add another execution of the same statement."""
         self.count += other.count
         self.parameters = (self.parameters + other.parameters)[:MAX_SETS]
         self.execute_seconds += other.execute_seconds
@@ -95,28 +95,28 @@ class Statement:
 
     @property
     def keyword(self) -> str:
-        """What it does, like "SELECT"."""
+        """The first word, such as "SELECT"."""
         words = self.sql.split(None, 1)
         return words[0].upper().rstrip(";") if words else ""
 
 
 @dataclass(eq=False)
-class Filling:
-    """A template that was filled."""
+class Rendering:
+    """One rendering of a template."""
 
     name: str
-    number: int  # the first time, the second time ...
-    place: Place | None
-    holes: list[tuple[str, str, str]]  # name, value before and after escaping
+    number: int  # 1 for the first rendering of this template
+    line: Line | None
+    placeholders: list[tuple[str, str, str]]  # name, value before and after escaping
 
 
 @dataclass(eq=False)
 class Routing:
-    """The table of routes, and what was looked up in it."""
+    """A lookup in the table of routes."""
 
-    tried: list[tuple[str, str, str, str]]  # method, path, handler, and what came of it
-    rest: int  # how many routes were not tried
-    place: Place | None
+    tried: list[tuple[str, str, str, str]]  # method, path, handler, outcome
+    rest: int  # number of routes that were not tried
+    line: Line | None
 
 
 @dataclass(eq=False)
@@ -125,29 +125,29 @@ class Read:
 
     method: str
     args: tuple[Any, ...]
-    size: int  # bytes that it got
-    data: bytes  # the first of them
-    place: Place | None
+    size: int  # in bytes
+    data: bytes  # the beginning
+    line: Line | None
 
     @property
     def call(self) -> str:
-        """How it is written, like "read(14)"."""
+        """The call in Python, such as "read(14)"."""
         return f"{self.method}({', '.join(map(describe, self.args))})"
 
 
 @dataclass(eq=False)
 class Failure:
-    """An exception, and the values of the frame that it left."""
+    """An exception, and the variables of the innermost application frame."""
 
     error: str
-    place: Place
+    line: Line
     function: str
     values: list[tuple[str, str]]
     left_application: bool
 
 
 class RawRequest:
-    """A request's bytes as they came over the socket."""
+    """The bytes of a request as they arrived on the socket."""
 
     def __init__(self) -> None:
         self.head = b""
@@ -156,7 +156,7 @@ class RawRequest:
         self.began = self.ended = time.perf_counter()
 
     def add(self, data: bytes, *, is_body: bool) -> None:
-        """Add what has come."""
+        """Add bytes that have arrived."""
         self.size += len(data)
         if is_body:
             self.body += data[: MAX_BODY - len(self.body)]
@@ -166,7 +166,7 @@ class RawRequest:
 
 
 class Trace:
-    """What is recorded of one request."""
+    """The record of one request."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -178,53 +178,53 @@ class Trace:
         self.profile: Callable[[FrameType, str, Any], None] | None = None
         self.secrets = Secrets()
 
-        self.environ: dict[str, str] = {}  # those entries that are text
-        self.entries: list[tuple[str, str]] = []  # all of them, described
-        self.environ_reads: dict[str, Place | None] = {}
+        self.environ: dict[str, str] = {}  # the entries that are str
+        self.entries: list[tuple[str, str]] = []  # all entries, described
+        self.environ_reads: dict[str, Line | None] = {}
         self.raw: RawRequest | None = None
         self.reads: list[Read] = []
-        self.body_kept = 0  # bytes of what was read
+        self.body_recorded = 0  # bytes of the body in `reads`
 
-        self.calls = self.call = Call("", Place("", 0))  # all of them, and the one that runs now
+        self.calls = self.call = Call("", Line("", 0))  # the root, and the call that is running
         self.statements: list[Statement] = []
-        self.fillings: list[Filling] = []
-        self.filled: dict[str, int] = {}  # how often each template was
+        self.renderings: list[Rendering] = []
+        self.rendered: dict[str, int] = {}  # number of renderings by template
         self.routing: Routing | None = None
         self.failures: list[Failure] = []
-        self.written_globals: dict[str, Place] = {}
+        self.written_globals: dict[str, Line] = {}
         self.events = 0
-        self.remarks: list[str] = []  # what the recorder has to say of itself
+        self.warnings: list[str] = []  # about the recording itself
 
-        self.status = ""  # as it was given to start_response
+        self.status = ""  # as passed to start_response
         self.headers: list[tuple[str, str]] = []
-        self.types: list[str] = []  # of what was given to start_response
-        self.wrong_header = ""  # the first one that is no tuple of two str
-        self.answer_place: Place | None = None
+        self.types: list[str] = []  # of the arguments of start_response
+        self.wrong_header = ""  # the first that is not a tuple of two str
+        self.response_line: Line | None = None
         self.body = b""
         self.body_size = 0
         self.body_type = ""
-        self.invalid_environ = ""  # what wsgiref.validate says of the server's part
-        self.invalid_answer = ""  # and of the application's
+        self.invalid_environ = ""  # what wsgiref.validate reports about the server
+        self.invalid_response = ""  # and about the application
         self.sent_head: bytes | None = None
         self.sent_at: float | None = None
 
         self.came_from: int | None = None  # the number of the request whose redirect led here
         self.led_to: int | None = None
-        self.page: int | None = None  # the number of the page that needs it, or has its form
-        self.needs: list[int] = []  # what the page needs
+        self.page: int | None = None  # the number of the page that loaded it, or that has its form
+        self.needs: list[int] = []  # the numbers of the requests that this page caused
 
     @property
     def read_body(self) -> bytes:
-        """What the application has read of the body."""
+        """The beginning of what the application read from the body."""
         return b"".join(read.data for read in self.reads)
 
     @property
     def left_with_exception(self) -> bool:
-        """Whether the application let an exception through to the server."""
+        """Whether the application raised an exception to the server."""
         return any(failure.left_application for failure in self.failures)
 
     def takes_event(self) -> bool:
-        """Count an event, and return whether it is to be kept."""
+        """Count an event, and return whether to record it."""
         self.events += 1
         return self.events <= MAX_EVENTS
 
@@ -235,12 +235,12 @@ class Trace:
 
     @property
     def method(self) -> str:
-        """The method, like "GET"."""
+        """The method, such as "GET"."""
         return self.environ.get("REQUEST_METHOD", "")
 
     @property
     def target(self) -> str:
-        """The path and the query, as they stand in the request's first line."""
+        """The path and query, as in the request line."""
         if self.raw and len(words := self.raw.head.split(b"\r\n", 1)[0].split()) == 3:
             return words[1].decode("latin-1")
         get = self.environ.get
@@ -249,37 +249,37 @@ class Trace:
 
     @property
     def query(self) -> str:
-        """What stands after the "?" of the address."""
+        """The part of the URL after the "?"."""
         return self.environ.get("QUERY_STRING", "")
 
     @property
     def server(self) -> str:
-        """The server's name, for people."""
+        """The name of the server, for display."""
         if self.raw:
             return "waitress"
         return self.environ.get("SERVER_SOFTWARE", "").partition("/")[0] or "server"
 
     @property
     def outcome(self) -> str:
-        """The status of the answer, or what came instead of it."""
+        """The status of the response, or what happened instead."""
         if self.status and not self.left_with_exception:
             return self.status
         if self.sent_head:
             return self.sent_head.split(b"\r\n")[0].partition(b" ")[2].decode("latin-1")
-        return "an exception" if self.left_with_exception else "no answer"
+        return "an exception" if self.left_with_exception else "no response"
 
     def header(self, name: str) -> str:
-        """Return the header of the answer, or ""."""
+        """Return the value of the response header with this lower-case name, or ""."""
         return next((value for key, value in self.headers if key.lower() == name), "")
 
     @property
     def redirects_to(self) -> str:
-        """Where the answer sends the browser, or "" (RFC 9110, 15.4)."""
+        """The target of a redirect, or "" for any other response (RFC 9110, 15.4)."""
         return self.header("location") if self.code in (301, 302, 303, 307, 308) else ""
 
     @property
     def request_headers(self) -> list[tuple[str, str]]:
-        """The headers of the request, as far as the environ has them."""
+        """The request headers that the environ contains."""
         return [
             (name.removeprefix("HTTP_").replace("_", "-").title(), value)
             for name, value in self.environ.items()
@@ -288,9 +288,9 @@ class Trace:
 
     @property
     def transactions(self) -> list[tuple[int, str]]:
-        """Rows that were changed together, and how that ended.
+        """The number of rows that each transaction changed, and how it ended.
 
-        It is with "COMMIT" or "ROLLBACK", "autocommit" for a statement alone, or "" if not at all.
+        That is "COMMIT", "ROLLBACK", "autocommit" for a single statement, or "" if still open.
         """
         found = []
         changed = 0
@@ -306,24 +306,24 @@ class Trace:
 
     @property
     def rows_changed(self) -> int:
-        """How many rows the request changed, unless it took that back."""
+        """The number of rows that the request changed and did not roll back."""
         return sum(rows for rows, end in self.transactions if end != "ROLLBACK")
 
     @property
     def content_type(self) -> str:
-        """The type of the request's body, without parameters."""
+        """The media type of the request body, without parameters."""
         return self.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
 
     @property
     def request_body(self) -> bytes:
-        """The beginning of the request's body: what was read of it, or else what came."""
+        """The beginning of the request body: what was read, or else what arrived."""
         if self.reads or self.raw is None or b"\ntransfer-encoding:" in self.raw.head.lower():
             return self.read_body
         return self.raw.body
 
     @property
     def text(self) -> str:
-        """The beginning of the answer's body as text, unpacked if it is packed."""
+        """The beginning of the response body as text, decompressed if necessary."""
         body = self.body
         if self.header("content-encoding") == "gzip":
             try:
@@ -337,12 +337,12 @@ class Trace:
 
     @property
     def code(self) -> int:
-        """The status code of the answer, 0 if there is none."""
-        start = self.status[:3]
-        return int(start) if start.isascii() and start.isdigit() else 0
+        """The status code of the response, or 0 without one."""
+        code = self.status[:3]
+        return int(code) if code.isascii() and code.isdigit() else 0
 
 
-# Which trace is recorded in this thread
+# The current trace of each thread
 
 
 class _Current(threading.local):
@@ -353,12 +353,12 @@ _current = _Current()
 
 
 def current() -> Trace | None:
-    """Return the trace that this thread records, or None if it works for no request."""
+    """Return the trace that this thread records, or None outside a request."""
     return _current.trace
 
 
 class on:
-    """Have this thread record for a trace, in the `with` block."""
+    """Make a trace the current one of this thread during the `with` block."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
@@ -376,7 +376,7 @@ class on:
 
 
 def harmless(record: Callable[P, T]) -> Callable[P, T | None]:
-    """Decorate a function that records: if it fails, the application does not notice."""
+    """Decorate a recording function, so that its exceptions do not reach the application."""
 
     @functools.wraps(record)
     def record_or_not(*args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -390,20 +390,20 @@ def harmless(record: Callable[P, T]) -> Callable[P, T | None]:
 
 
 def note_failure(error: Exception) -> None:
-    """Say in the trace that the recorder itself failed; one sentence for each way to fail."""
+    """Add a warning to the trace that the x-ray itself failed, once for each cause; else log it."""
     trace = current()
     if trace is None:
         logger.exception("The x-ray failed")
         return
     *_, last = traceback.extract_tb(error.__traceback__)
     where = f"{Path(last.filename).name}:{last.lineno}"
-    remark = f"The x-ray itself failed at {where}, so something is missing: {describe_error(error)}"
-    if remark not in trace.remarks:
-        trace.remarks.append(remark)
+    warning = f"The x-ray itself failed at {where}; its data is incomplete: {describe_error(error)}"
+    if warning not in trace.warnings:
+        trace.warnings.append(warning)
 
 
 class Traces:
-    """The last requests, and how they belong together."""
+    """The last requests, and the links between them."""
 
     def __init__(self) -> None:
         self._traces: deque[Trace] = deque(maxlen=MAX_REQUESTS)
@@ -411,19 +411,19 @@ class Traces:
         self._lock = threading.Lock()
 
     def number(self, trace: Trace) -> None:
-        """Give it its number."""
+        """Assign the next number to a trace."""
         trace.number = next(self._numbers)
 
     def add(self, trace: Trace) -> None:
-        """Keep a trace, and find the requests that it belongs to."""
+        """Store a trace, and link it to related ones."""
         with self._lock:
             self._link(trace)
             self._traces.append(trace)
 
     def _link(self, trace: Trace) -> None:
         get = trace.environ.get
-        # One connection has one request after the other, so the last one from there led here, if
-        # it sent the browser there. A proxy's connections carry the requests of many.
+        # A connection carries one request after another. So if the last one redirected to this
+        # address, it led to this request. A proxy's connection carries requests of many clients.
         last = next((t for t in reversed(self._traces) if t.client == trace.client), None)
         if (
             last
@@ -448,17 +448,17 @@ class Traces:
                     break
 
     def last(self) -> list[Trace]:
-        """Return those that are kept, the newest first."""
+        """Return the stored traces, newest first."""
         with self._lock:
             return sorted(self._traces, key=lambda trace: -trace.number)
 
     def get(self, number: int) -> Trace | None:
-        """Return the trace with that number, or None if it is not kept (any more)."""
+        """Return the trace with this number, or None if it is not stored (any more)."""
         return next((trace for trace in self.last() if trace.number == number), None)
 
 
 def is_part(trace: Trace) -> bool:
-    """Whether a browser asked for it because a page needs it: a style sheet, an image."""
+    """Return whether a page needs it as a subresource, such as a style sheet or an image."""
     destination = trace.environ.get("HTTP_SEC_FETCH_DEST")
     if destination:
         return destination in ("style", "image", "font", "script")
@@ -467,14 +467,14 @@ def is_part(trace: Trace) -> bool:
 
 
 def is_proxied(trace: Trace) -> bool:
-    """Whether a proxy says that it has passed the request on."""
+    """Return whether a proxy's headers show that it forwarded the request."""
     names = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA")
     head = trace.raw.head.lower() if trace.raw else b""
     return any(name in trace.environ for name in names) or b"\r\nx-forwarded-for:" in head
 
 
 def _path_of(address: str) -> str:
-    """Return the path and query of an address, as a browser asks for them."""
+    """Return the path and query of a URL, as a browser requests them."""
     address = address.partition("#")[0]
     if "://" in address:
         address = "/" + address.partition("://")[2].partition("/")[2]

@@ -1,7 +1,7 @@
-"""Values as text, without running a line of the application's code, and without its secrets.
+"""Values as text, without running any of the application's code, and without its secrets.
 
-`describe` makes the text when something is recorded, since a value may change afterwards. `Secrets`
-hides passwords, credentials and cookies in it when it is shown.
+`describe` creates the text while recording, since a value may change afterwards. `Secrets` hides
+passwords, credentials and cookies in the text when it is shown.
 """
 
 import base64
@@ -19,18 +19,18 @@ from urllib.parse import quote, quote_plus, unquote_plus, unquote_to_bytes
 
 MAX_TEXT = 200  # characters of one text
 MAX_ITEMS = 5  # of a list
-MAX_DEPTH = 3  # of lists in lists
-MAX_SEARCHED = 100  # items of a list in which secrets are searched for
-CUT = "…"  # stands where something was left out
+MAX_DEPTH = 3  # of nested lists
+MAX_SEARCHED = 100  # items of a list that are searched for secrets
+CUT = "…"  # marks an omission
 HIDDEN = "[hidden]"
 
-# Names of fields, headers, arguments and variables whose values nobody should see.
+# Names of fields, headers, arguments and variables with secret values.
 _SECRET_NAME = re.compile(
     "passw|passphrase|passcode|pwd|secret|token|credential|auth(?!or)|cookie|session|csrf|xsrf"
     "|jwt|(api|access|private).?key|(^|[^a-z])(pass|pw|pin|otp|sid)($|[^a-z])",
     re.IGNORECASE,
 )
-_SHORT = 4  # characters; what is shorter is hidden only where it is a value, as in "a=1" and '1'
+_SHORT = 4  # characters; shorter secrets are hidden only as whole values, as in "a=1" and '1'
 
 
 def cut(text: str, length: int = MAX_TEXT) -> str:
@@ -39,18 +39,18 @@ def cut(text: str, length: int = MAX_TEXT) -> str:
 
 
 def describe(value: object, depth: int = 0) -> str:
-    """Return the value as Python would write it, cut where it is long.
+    """Return the `repr` of the value, cut where it is long.
 
-    Of values whose way to be written the application defines itself, only the class is named:
-    `__repr__` may do anything.
+    For a class that may define its own `__repr__`, return only the name: calling it would run the
+    application's code.
     """
     kind = type(value)
     if kind in _PLAIN:
         return repr(value)
     if issubclass(kind, str):
-        # The methods of `str` itself, whatever the subclass has.
-        start = str.__getitem__(value, slice(MAX_TEXT))  # type: ignore[index]
-        return repr(start) if str.__len__(value) <= MAX_TEXT else repr(start + CUT)  # type: ignore[arg-type]
+        # Call the methods of `str` itself, even if the subclass overrides them.
+        text = str.__getitem__(value, slice(MAX_TEXT))  # type: ignore[index]
+        return repr(text) if str.__len__(value) <= MAX_TEXT else repr(text + CUT)  # type: ignore[arg-type]
     if kind in (bytes, bytearray):
         return repr(bytes(value[:MAX_TEXT])) + (CUT if len(value) > MAX_TEXT else "")  # type: ignore[index, arg-type]
     if depth < MAX_DEPTH and (items := _describe_items(value, kind, depth + 1)) is not None:
@@ -70,7 +70,7 @@ _PLAIN = (type(None), bool, int, float, complex)
 
 
 def _describe_items(value: Any, kind: type, depth: int) -> str | None:
-    """Return the value if it is a collection, with its first items, or None if it is not."""
+    """Return the first items of a collection, described, or None for any other value."""
 
     def join(items: Iterable[str], length: int) -> str:
         return ", ".join(items) + (f", {CUT} {length} in all" if length > MAX_ITEMS else "")
@@ -94,7 +94,7 @@ def _describe_items(value: Any, kind: type, depth: int) -> str | None:
 
 
 def _items(value: Any, kind: type) -> Iterable[tuple[str, Any]]:
-    """Return what is in a collection, with the names that it has there, or ""."""
+    """Return the items of a collection with their keys or field names, or with ""."""
     if kind is dict:
         return ((key if type(key) is str else "", item) for key, item in value.items())
     if issubclass(kind, tuple) and (fields := vars(kind).get("_fields")):
@@ -103,30 +103,30 @@ def _items(value: Any, kind: type) -> Iterable[tuple[str, Any]]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the exception as Python would write it, like "ValueError('too long')"."""
+    """Return the `repr` of an exception, such as "ValueError('too long')"."""
     arguments = BaseException.args.__get__(error)  # type: ignore[attr-defined]
     return f"{type(error).__qualname__}({', '.join(map(describe, arguments))})"
 
 
 def describe_all(values: Iterable[tuple[str, object]]) -> list[tuple[str, str]]:
-    """Return names with their values described."""
+    """Return the names with their values described."""
     return [(name, describe(value)) for name, value in values]
 
 
 def show_bytes(data: bytes) -> str:
-    """Return bytes as text: UTF-8 as it is, and `\\xff` for what is none."""
+    """Decode bytes as UTF-8, with escapes such as `\\xff` for invalid bytes."""
     return data.decode("utf-8", "backslashreplace")
 
 
 class Secrets:
-    """What is hidden in one request's story, by value: so it is hidden wherever it turns up."""
+    """The secrets of one request, by value, to hide them wherever they appear in its story."""
 
     def __init__(self) -> None:
-        self.values: set[str] = set()  # in all ways in which they may be written
-        self._ordered: list[str] | None = None  # the same, once it is needed
+        self.values: set[str] = set()  # in all forms in which they may appear
+        self._ordered: list[str] | None = None  # the same by length, computed on demand
 
     def add(self, name: str, value: Any, depth: int = 0) -> None:
-        """Hide the value if the name says that it is secret, and what is secret within it."""
+        """Hide the value if its name marks it as secret, and any secrets within it."""
         is_secret = bool(_SECRET_NAME.search(name))
         kind = type(value)
         if is_secret and kind in (str, bytes, int, float):
@@ -137,7 +137,7 @@ class Secrets:
             self.add(f"{name} {key}" if is_secret else key, item, depth + 1)
 
     def add_header(self, name: str, value: str) -> None:
-        """Hide what is secret in a header: credentials (RFC 9110, 11.6), cookies, addresses."""
+        """Hide the secrets in a header: credentials (RFC 9110, 11.6), cookies, URLs."""
         name = name.lower()
         if "authorization" in name:
             _, _, credentials = value.strip().partition(" ")
@@ -152,13 +152,13 @@ class Secrets:
                 self._hide_encoded(pair.partition("=")[2].strip(' "'))
         else:
             self.add(name, value)
-            if "?" in value or "@" in value:  # an address, as in Referer or Location
+            if "?" in value or "@" in value:  # a URL, as in Referer or Location
                 self.add_form(value.partition("?")[2].partition("#")[0])
                 if found := re.search("//([^/?#]*)@", value):
                     self._hide(found[1].partition(":")[2])
 
     def _hide_basic(self, credentials: str) -> None:
-        """Hide a name and password in base64 (RFC 7617)."""
+        """Hide a user name and password in base64 (RFC 7617)."""
         try:
             decoded = base64.b64decode(credentials, validate=True)
         except ValueError:
@@ -167,7 +167,7 @@ class Secrets:
         self._hide(decoded.partition(b":")[2])
 
     def add_body(self, content_type: str, body: bytes) -> None:
-        """Hide the secret fields of a form, of JSON, of XML or HTML."""
+        """Hide the secret fields of a form, or of JSON, XML or HTML."""
         text = show_bytes(body)
         if content_type.startswith("multipart/"):
             head = f"Content-Type: {content_type}\r\n\r\n".encode()
@@ -190,14 +190,14 @@ class Secrets:
             self.add_form(text)
 
     def add_form(self, encoded: str) -> None:
-        """Hide the secret fields of `a=1&b=2`, in a body or after the "?" of an address."""
+        """Hide the secret fields of `a=1&b=2`, in a body or after the "?" of a URL."""
         for pair in encoded.split("&"):
             name, _, value = pair.partition("=")
             if _SECRET_NAME.search(unquote_plus(name)):
                 self._hide_encoded(value.rstrip())
 
     def _hide_encoded(self, value: str) -> None:
-        """Hide a value that may be percent-encoded, and what it stands for."""
+        """Hide a value that may be percent-encoded, and its decoded forms."""
         self._hide(value)
         self._hide(unquote_to_bytes(value.replace("+", " ")))
         self._hide(unquote_to_bytes(value))
@@ -207,7 +207,7 @@ class Secrets:
             self._hide(show_bytes(value))
             value = value.decode("latin-1")
         text = str(value)
-        if len(lines := text.splitlines()) > 1:  # which are shown one below the other
+        if len(lines := text.splitlines()) > 1:  # which are shown one below another
             for line in lines:
                 self._hide(line)
         if text.strip():
@@ -216,9 +216,9 @@ class Secrets:
             self._ordered = None
 
     def hide(self, value: Any) -> Any:
-        """Return the value with all secrets hidden in it; tuples and lists with all they hold."""
+        """Return the value with all secrets hidden, recursively in tuples and lists."""
         if isinstance(value, str):
-            return self._hide_in_text(str(value))  # and no subclass, as one that is HTML
+            return self._hide_in_text(str(value))  # a plain str: a subclass may mark HTML
         if isinstance(value, list):
             return [self.hide(item) for item in value]
         if isinstance(value, tuple):
@@ -227,7 +227,7 @@ class Secrets:
         return value
 
     def _hide_in_text(self, text: str) -> str:
-        if self._ordered is None:  # the longest first, since one may be a part of another
+        if self._ordered is None:  # longest first, since one may contain another
             self._ordered = sorted(self.values, key=len, reverse=True)
         for secret in self._ordered:
             if secret not in text:
@@ -239,7 +239,7 @@ class Secrets:
         return self._hide_beginnings(text) if CUT in text else text
 
     def _hide_beginnings(self, text: str) -> str:
-        """Hide what is left of a secret where the text was cut in the midst of it."""
+        """Hide the beginnings of secrets that were cut off."""
         pieces = text.split(CUT)
         for index, piece in enumerate(pieces[:-1]):
             likely = [secret for secret in self.values if secret[:3] in piece]
@@ -248,7 +248,7 @@ class Secrets:
         return CUT.join(pieces)
 
 
-# As it is, and as it may be written in an address, in HTML, in JSON, and by Python.
+# Unchanged, and as encoded in a URL, in HTML, in JSON and by Python.
 _WAYS_TO_WRITE: list[Callable[[str], str]] = [
     str,
     quote,
@@ -257,7 +257,7 @@ _WAYS_TO_WRITE: list[Callable[[str], str]] = [
     lambda text: quote(text, safe=""),
     lambda text: json.dumps(text)[1:-1],
     lambda text: repr(text)[1:-1],
-    lambda text: repr(f"'\"{text}")[4:-1],  # so that both kinds of quotation marks are in it
+    lambda text: repr(f"'\"{text}")[4:-1],  # with both quotation marks, repr escapes one
     lambda text: html.escape(text).replace("&#x27;", "&#39;"),  # as in Jinja
     lambda text: repr(text.encode("latin-1", "backslashreplace"))[2:-1],
     lambda text: repr(text.encode("utf-8", "backslashreplace"))[2:-1],
@@ -265,12 +265,12 @@ _WAYS_TO_WRITE: list[Callable[[str], str]] = [
 
 
 def _overlap(text: str, secret: str) -> int:
-    """Return how much of the secret's beginning stands at the end of the text; 0 if little."""
+    """Return how many characters of the secret's beginning end the text; 0 if fewer than 3."""
     end = text[-8:]
-    place = secret.rfind(end) if end else -1
-    while place >= 0:
-        if text.endswith(secret[: place + len(end)]):
-            return place + len(end)
-        place = secret.rfind(end, 0, place + len(end) - 1)
+    found = secret.rfind(end) if end else -1
+    while found >= 0:
+        if text.endswith(secret[: found + len(end)]):
+            return found + len(end)
+        found = secret.rfind(end, 0, found + len(end) - 1)
     sizes = range(min(7, len(secret) - 1), 2, -1)
     return next((size for size in sizes if text.endswith(secret[:size])), 0)

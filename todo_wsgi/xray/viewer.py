@@ -1,7 +1,7 @@
-"""The web site of the x-ray: a WSGI application of its own, for the person at this machine alone.
+"""The web site of the x-ray: a separate WSGI application, only for the user of this machine.
 
-Each address begins with a key that is made at the start. It is a part of the path and no cookie:
-browsers send cookies to all ports of a machine, so the watched application would get it.
+Each path begins with a random key, created at startup. It is not a cookie: browsers send cookies to
+all ports of a host, so the watched application would receive it.
 """
 
 import hmac
@@ -31,9 +31,9 @@ logger = logging.getLogger("todo_wsgi.xray")
 def viewing(
     app: WSGIApplication, listener: socket.socket, address: str
 ) -> Iterator[tuple[XRay, str]]:
-    """Watch `app`, which is served at `address`, and show what is seen at `listener`.
+    """Record the requests to `app`, which is served at `address`, and show them on `listener`.
 
-    Yields what is to be served instead of `app`, and the address of the x-ray.
+    Yields the application to serve instead of `app`, and the address of the x-ray.
     """
     xray = XRay(app)
     viewer = Viewer(xray.traces, listener.getsockname()[1], address)
@@ -45,27 +45,27 @@ def viewing(
 
 
 class Viewer:
-    """Shows `traces`. `port` is the one that it is served at, `app` the application's address."""
+    """Shows `traces`. `port` is its own port, `app` the address of the application."""
 
     def __init__(self, traces: Traces, port: int, app: str) -> None:
         self._traces = traces
         self._app = app
         names = ("127.0.0.1", "localhost")
-        # Browsers leave out the port 80 (RFC 9110, 4.2.3).
+        # Browsers omit port 80 (RFC 9110, 4.2.3).
         self._hosts = {f"{name}:{port}" for name in names} | {*(names if port == 80 else ())}
         self._key = secrets.token_urlsafe(16)
         self.address = f"http://127.0.0.1:{port}/{self._key}/"
         self._base = f"/{self._key}/"
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Handle one request (PEP 3333)."""
         return self._respond(Request(environ))(environ, start_response)
 
     def _respond(self, request: Request) -> WSGIApplication:
         try:
             if request.environ.get("HTTP_HOST", "").lower() not in self._hosts:
-                # Another web site may give its own name this machine's address (DNS rebinding).
-                raise Forbidden("The x-ray answers on this machine only, under 127.0.0.1.")
+                # Another site's name may resolve to this machine's address (DNS rebinding).
+                raise Forbidden("The x-ray is only available on this machine, at 127.0.0.1.")
             handler, numbers = match(_ROUTES, request.method, self._strip_key(request.path))
             return handler(self, request, *numbers)
         except HTTPError as error:
@@ -75,12 +75,12 @@ class Viewer:
             return pages.error_page(InternalServerError())
 
     def _strip_key(self, path: str) -> str:
-        """Return the rest of the path; Forbidden if it does not begin with the key."""
+        """Return the path after the key. Raises Forbidden without the right key."""
         if path in (STYLE.path, ICON.path, pages.STYLE_PATH):
-            return path  # these say nothing of the requests
+            return path  # these reveal nothing about the requests
         _, key, rest = (*path.split("/", 2), "", "")[:3]
         if not hmac.compare_digest(key.encode(), self._key.encode()):
-            raise Forbidden("Open the address of the x-ray as it was printed, with its key.")
+            raise Forbidden("Open the address of the x-ray exactly as printed, including its key.")
         return f"/{rest}"
 
     def show_list(self, request: Request) -> Response:
@@ -116,9 +116,7 @@ class Viewer:
     def _story(self, number: int | None) -> Story:
         trace = self._traces.get(number) if number else None
         if trace is None:
-            raise NotFound(
-                "This request is not kept (any more). Look at the list of the last ones."
-            )
+            raise NotFound("The x-ray has no such request (any more). See the list of requests.")
         return tell(trace, self._traces)
 
 

@@ -1,7 +1,7 @@
-"""The bytes on the socket: what waitress has read for a request, and what it sends before the body.
+"""The bytes on the socket: the request as waitress received it, and the response head as sent.
 
-`watch_waitress` puts a hook into two methods of waitress's classes. Under another server nothing
-calls them, and what the page shows is rebuilt from the environ.
+`watch_waitress` patches two methods of waitress's classes. Under another server nothing calls
+them, and the story shows a request reconstructed from the environ.
 """
 
 import time
@@ -11,16 +11,16 @@ from typing import Any
 from waitress.parser import HTTPRequestParser
 from waitress.task import Task, WSGITask
 
-from todo_wsgi.xray.hooks import put_in_place
-from todo_wsgi.xray.source import Place
+from todo_wsgi.xray.hooks import patch
+from todo_wsgi.xray.source import Line
 from todo_wsgi.xray.trace import RawRequest, Trace, harmless
 
 
 def watch_waitress() -> list[Callable[[], None]]:
-    """Have waitress's classes record; return the functions that end this."""
+    """Make waitress's classes record; return the functions that end this."""
     return [
-        put_in_place(HTTPRequestParser, "received", _watch_received),
-        put_in_place(Task, "build_response_header", _watch_head),
+        patch(HTTPRequestParser, "received", _watch_received),
+        patch(Task, "build_response_header", _watch_head),
     ]
 
 
@@ -51,7 +51,7 @@ def _watch_head(build_head: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
 
 @harmless
 def _note_head(task: Any, head: bytes) -> None:
-    # After an exception, waitress makes another request for its error page.
+    # After an exception, waitress creates another request object for its error page.
     for request in (task.request, *task.channel.requests[:1]):
         trace: Trace | None = vars(request).get("trace")
         if trace:
@@ -59,12 +59,12 @@ def _note_head(task: Any, head: bytes) -> None:
 
 
 def find_raw_request(environ: dict[str, Any], trace: Trace) -> RawRequest | None:
-    """Return the bytes that the request was made of; None if the server is not waitress.
+    """Return the bytes of the request, or None if the server is not waitress.
 
-    waitress then tells this trace what it sends.
+    Under waitress, also record the response head in this trace once it is sent.
     """
-    ask = environ.get("waitress.client_disconnected")
-    channel = getattr(ask, "__self__", None)
+    callback = environ.get("waitress.client_disconnected")
+    channel = getattr(callback, "__self__", None)
     if channel is None or not channel.requests:
         return None
     parser = channel.requests[0]
@@ -73,16 +73,16 @@ def find_raw_request(environ: dict[str, Any], trace: Trace) -> RawRequest | None
     return raw
 
 
-def _place_of(function: Any) -> Place:
-    return Place(function.__code__.co_filename, function.__code__.co_firstlineno)
+def _first_line(function: Any) -> Line:
+    return Line(function.__code__.co_filename, function.__code__.co_firstlineno)
 
 
-RECEIVES = _place_of(HTTPRequestParser.received)
-MAKES_ENVIRON = _place_of(WSGITask.get_environment)
+RECEIVES = _first_line(HTTPRequestParser.received)
+BUILDS_ENVIRON = _first_line(WSGITask.get_environment)
 
 
 def find_changes(trace: Trace) -> Iterator[tuple[str, str]]:
-    """Yield headers that are not in the environ as they were sent, and what became of them."""
+    """Yield each header that the server changed for the environ, and how."""
     lines = trace.raw.head.decode("latin-1").split("\r\n")[1:] if trace.raw else []
     sent: dict[str, list[str]] = {}
     for line in lines:
@@ -94,20 +94,20 @@ def find_changes(trace: Trace) -> Iterator[tuple[str, str]]:
         key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
         entry = trace.environ.get(key)
         if "_" in name:
-            yield name, f"dropped: with its underscore it would look like {name.replace('_', '-')}"
+            yield name, f"dropped: in the environ it would be mistaken for {name.replace('_', '-')}"
         elif entry is None:
             yield name, _DROPPED.get(name, "dropped")
         elif len(values) > 1:
-            yield name, f"merged: it came {len(values)} times, and is one entry, {entry!r}"
+            yield name, f"merged: sent {len(values)} times, it is one entry, {entry!r}"
         elif entry != values[0]:
-            yield name, f"changed: {values[0]!r} became {entry!r}"
+            yield name, f"changed from {values[0]!r} to {entry!r}"
     renamed = [name for name in sent if f"HTTP_{name.upper().replace('-', '_')}" in trace.environ]
     if renamed:
         example = renamed[0].upper().replace("-", "_")
-        yield ", ".join(renamed), f"renamed, like {renamed[0]} to HTTP_{example} (RFC 3875, 4.1.18)"
+        yield ", ".join(renamed), f"renamed, as {renamed[0]} to HTTP_{example} (RFC 3875, 4.1.18)"
     length = trace.environ.get("CONTENT_LENGTH")
     if length and "content-length" not in sent:
-        yield "Content-Length", f"added: {length}, once all pieces of the body had come"
+        yield "Content-Length", f"added: {length}, once the whole body had arrived"
 
 
-_DROPPED = {"transfer-encoding": "dropped: the server has put the pieces of the body together"}
+_DROPPED = {"transfer-encoding": "dropped: the server joined the chunks of the body"}

@@ -1,0 +1,373 @@
+"""The fifteen lessons: things that learners get wrong, where a request demonstrates them.
+
+Each function covers one lesson: it yields what this request demonstrates, or the mistake that it
+reveals, with the part of the story that shows it.
+"""
+
+import html
+import re
+from collections.abc import Callable, Iterable
+from html.parser import HTMLParser
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from todo_wsgi.http.request import FORM_TYPE, SAFE_METHODS
+from todo_wsgi.xray.blocks import ENVIRON, FORM, NEXT, RESPONSE, SENT, SQL, TEMPLATE, Lesson
+from todo_wsgi.xray.trace import Trace, Traces, is_part, is_proxied
+from todo_wsgi.xray.values import show_bytes
+
+_MIN_TYPED = 3  # characters; a shorter value occurs in any SQL by chance
+_MIN_HTML = 6  # and a shorter one than this in any page
+
+Lessons = Iterable[Lesson]
+
+
+def find_lessons(trace: Trace, traces: Traces) -> list[Lesson]:
+    """Return the lessons that a request demonstrates, in their order."""
+    return [lesson for find in _FINDERS for lesson in find(trace, traces)]
+
+
+def python_runs_on_the_server(trace: Trace, _: Traces) -> Lessons:
+    """1. Python does not run in the browser."""
+    text = (
+        "The browser sends text and receives text: it does not run Python. "
+        f"All the Python code below ran on the server, in process {trace.process}."
+    )
+    yield Lesson(SENT, 1, False, text)
+
+
+def one_page_is_several_requests(trace: Trace, _: Traces) -> Lessons:
+    """2. One page is several requests."""
+    if is_part(trace):
+        yield Lesson(NEXT, 2, False, "This request loads a part of a page.")
+    elif files := _files_of(trace):
+        text = (
+            f"This page also needs {', '.join(files)}; requested so far: {len(trace.needs)}. "
+            "The browser does not request files that it has cached."
+        )
+        yield Lesson(NEXT, 2, False, text)
+
+
+def _files_of(trace: Trace) -> list[str]:
+    """Return the URLs of the files that the page needs: style sheets, icons, scripts, images."""
+    if not trace.header("content-type").startswith("text/html"):
+        return []
+    tags = re.findall(r"<(?:link|img|script)\b[^>]*?\b(?:href|src)=[\"']([^\"'#]+)", trace.text)
+    return [html.unescape(address) for address in dict.fromkeys(tags)]
+
+
+def reload_posts_again(trace: Trace, _: Traces) -> Lessons:
+    """3. Without a redirect, a reload posts again."""
+    if trace.method in SAFE_METHODS or not trace.code:
+        return
+    if trace.redirects_to and trace.code in (307, 308):
+        text = f"{trace.code} makes the browser send the {trace.method} again, to the new URL."
+        yield Lesson(NEXT, 3, True, text)
+    elif trace.redirects_to:
+        text = (
+            "After this redirect, a reload repeats the GET that follows, never this "
+            f"{trace.method}. Without the redirect, a reload would repeat the {trace.method}."
+        )
+        yield Lesson(NEXT, 3, False, text)
+    elif trace.rows_changed:
+        text = (
+            f"The {trace.method} changed rows, and the response is not a redirect: reloading this "
+            "page sends it again, and changes rows again. Respond with 303."
+        )
+        yield Lesson(NEXT, 3, True, text)
+    else:
+        text = f"Reloading this page sends the {trace.method} again; it changed nothing this time."
+        yield Lesson(NEXT, 3, False, text)
+
+
+def redirect_is_a_response(trace: Trace, _: Traces) -> Lessons:
+    """4. A redirect is a response, followed by a new request."""
+    if trace.redirects_to:
+        text = (
+            f"A redirect is a complete response: {trace.status}, headers, and a body of "
+            f"{trace.body_size} bytes. The server does not follow it. The browser reads the "
+            "Location header and sends a new request, which is independent of this one."
+        )
+        yield Lesson(NEXT, 4, False, text)
+    if trace.came_from:
+        text = f"This is a new request, caused by the response to request {trace.came_from}."
+        yield Lesson(NEXT, 4, False, text)
+
+
+def get_and_post(trace: Trace, _: Traces) -> Lessons:
+    """5. GET and POST differ in what they may change, not in where parameters travel."""
+    query, body = bool(trace.query), bool(trace.request_body)
+    if not query and not body:
+        return
+    where = " and ".join(["in the URL"] * query + ["in the body"] * body)
+    rule = "must not change anything" if trace.method in SAFE_METHODS else "may change something"
+    text = (
+        f"This request has parameters {where}; either method allows both. The difference: a "
+        f"{trace.method} {rule}. This one changed {_rows(trace.rows_changed)}."
+    )
+    yield Lesson(FORM, 5, False, text)
+
+
+def links_change_nothing(trace: Trace, _: Traces) -> Lessons:
+    """6. A link must not delete anything."""
+    if trace.method in SAFE_METHODS and trace.rows_changed:
+        text = (
+            f"A {trace.method} changed {_rows(trace.rows_changed)}. Links, prefetching browsers "
+            "and search engines send such requests. Use a form with method=post."
+        )
+        yield Lesson(SQL, 6, True, text)
+
+
+def names_are_sent(trace: Trace, traces: Traces) -> Lessons:
+    """7. A form field is sent under its name; an unchecked box is not sent."""
+    sent = _fields_of(trace)
+    if not sent:
+        return
+    text = f"Fields sent by name: {', '.join(name or '(no name)' for name, _ in sent)}."
+    page = traces.get(trace.page) if trace.page and not trace.came_from else None
+    names = {name for name, _ in sent}
+    controls = _controls_of(page, trace, names) if page else []
+    missing = [c for c in dict.fromkeys(controls) if c.name not in names]
+    for control in missing:
+        text += f" Not sent: {control.label}, {control.reason}."
+    if not missing:
+        text += " Fields without a name, unchecked boxes and other buttons are never sent."
+    yield Lesson(FORM, 7, False, text)
+
+
+class _Control(NamedTuple):
+    """A control of a form."""
+
+    name: str
+    kind: str
+    label: str
+
+    @property
+    def reason(self) -> str:
+        if not self.name:
+            return "because it has no name"
+        if self.kind in ("checkbox", "radio"):
+            return "because it was not checked"
+        if self.kind in ("submit", "button", "image"):
+            return "because it was not clicked"
+        return "although it has a name: it may be disabled"
+
+
+class _Forms(HTMLParser):
+    """Collects the forms of a page that submit to a path with a method."""
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__()
+        self.forms: list[list[_Control]] = []
+        self._wanted = (method, path)
+        self._is_in_form = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "form":
+            method, path = (given.get("method") or "get").upper(), given.get("action")
+            self._is_in_form = (method, path or self._wanted[1]) == self._wanted
+            self.forms.append([])
+        elif self._is_in_form and tag in ("input", "select", "textarea", "button"):
+            name = given.get("name") or ""
+            kind = given.get("type") or {"input": "text", "button": "submit"}.get(tag, tag)
+            if not (tag == "button" and not name):  # such a button only submits the form
+                label = f"{tag} {name or given.get('id') or ''}".strip()
+                self.forms[-1].append(_Control(name, kind, f"{label} ({kind})"))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._is_in_form = False
+
+
+def _controls_of(page: Trace, trace: Trace, names: set[str]) -> list[_Control]:
+    """Return the controls of the form that has all these names, or none if no form matches."""
+    forms = _Forms(trace.method, trace.target.partition("?")[0])
+    forms.feed(page.text)
+    for controls in forms.forms:
+        if names <= {control.name for control in controls}:
+            return controls
+    return []
+
+
+def _fields_of(trace: Trace) -> list[tuple[str, str]]:
+    """Return the fields of the request, in the URL and in the body."""
+    fields = parse_qsl(trace.query, keep_blank_values=True)
+    if trace.content_type == FORM_TYPE:
+        fields += parse_qsl(show_bytes(trace.request_body), keep_blank_values=True)
+    return fields
+
+
+def body_is_read_once(trace: Trace, _: Traces) -> Lessons:
+    """8. The body is a stream that can be read once."""
+    sizes = [read.size for read in trace.reads]
+    if not sizes:
+        return
+    # The last read of a loop also returns nothing, but all its reads are on one line.
+    is_again = len({read.line for read in trace.reads}) > 1
+    if is_again and sizes[0] and not sizes[-1]:
+        text = (
+            f"The body is a stream: the first read returned {sizes[0]} bytes, the last one 0, as "
+            "nothing was left. Read it once, and store what you need again."
+        )
+        yield Lesson(FORM, 8, True, text)
+    else:
+        text = f"The body is a stream: {sum(sizes)} bytes were read and cannot be read again."
+        yield Lesson(FORM, 8, False, text)
+
+
+def four_stages(trace: Trace, _: Traces) -> Lessons:
+    """9. Bytes, percent-encoding, str and HTML are four stages of one value."""
+    pairs = show_bytes(trace.request_body if trace.content_type == FORM_TYPE else b"").split("&")
+    pairs += trace.query.split("&")
+    for pair in pairs:
+        for name, value in parse_qsl(pair):
+            encoded = pair.partition("=")[2]
+            if encoded != value:
+                text = (
+                    f"Four stages of {name}: percent-encoded as sent, {encoded}; the bytes "
+                    f"{value.encode()!r}; the text {value!r}; and HTML, which must spell it "
+                    f"{html.escape(value)}."
+                )
+                yield Lesson(FORM, 9, False, text)
+                return
+
+
+def types_of_wsgi(trace: Trace, _: Traces) -> Lessons:
+    """10. WSGI requires certain types; `wsgiref.validate` checks them."""
+    if not trace.types:  # start_response was not called
+        return
+    text = (
+        "WSGI requires a str such as '200 OK', a list of tuples of two str, and an iterable of "
+        f"bytes (PEP 3333). It got {', '.join(trace.types)}, and {trace.body_type or 'nothing'}."
+    )
+    if trace.wrong_header:
+        text += f" The header {trace.wrong_header} is not a tuple of two str."
+    problems = {"server": trace.invalid_environ, "application": trace.invalid_response}
+    for who, problem in problems.items():
+        if problem:
+            complaint = f"wsgiref.validate reports an error of the {who}: {problem}"
+            yield Lesson(RESPONSE, 10, True, complaint)
+    if not (trace.invalid_response or trace.wrong_header or trace.left_with_exception):
+        text += " wsgiref.validate found no error."
+    yield Lesson(RESPONSE, 10, bool(trace.wrong_header), text)
+
+
+def commit_saves(trace: Trace, _: Traces) -> Lessons:
+    """11. execute does not save; commit does."""
+    for count, end in dict.fromkeys(trace.transactions):
+        rows = _rows(count)
+        text = {
+            "COMMIT": f"execute changed {rows}, but saved nothing: until COMMIT, no other "
+            "connection sees the change, and a crash undoes it. COMMIT saved it.",
+            "ROLLBACK": f"execute changed {rows}, and ROLLBACK undid that: nothing was saved.",
+            "autocommit": "Outside a transaction, each statement is committed on its own "
+            "(autocommit).",
+            "": f"execute changed {rows} without a commit: the change is not saved, and other "
+            "writers wait. Call commit(), or use “with connection:”.",
+        }[end]
+        yield Lesson(SQL, 11, not end, text)
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
+def parameters_are_no_formatting(trace: Trace, _: Traces) -> Lessons:
+    """12. The `?` is not string formatting."""
+    for statement in trace.statements:
+        for name, value in _fields_of(trace):
+            if _is_pasted(value, statement.sql):
+                text = (
+                    f"The value of {name} is part of the SQL text: {value!r}. Anyone who sends a "
+                    "request can inject their own SQL (SQL injection). Write ? instead, and pass "
+                    "the value as a parameter."
+                )
+                yield Lesson(SQL, 12, True, text)
+    if any("?" in statement.sql and statement.parameters for statement in trace.statements):
+        text = (
+            "SQLite receives the SQL text and the parameters separately, so it never parses a "
+            "parameter as SQL."
+        )
+        yield Lesson(SQL, 12, False, text)
+
+
+def _is_pasted(value: str, sql: str) -> bool:
+    """Return whether the SQL contains the value in quotes, or a value that is not just a word."""
+    if len(value) < _MIN_TYPED or value not in sql:
+        return False
+    in_quotes = re.search(rf"'[^']*{re.escape(value)}[^']*'", sql)
+    return bool(in_quotes) or not re.fullmatch(r"\w+", value)
+
+
+def globals_are_no_storage(trace: Trace, _: Traces) -> Lessons:
+    """13. A global variable is not storage."""
+    for name, line in trace.written_globals.items():
+        text = (
+            f"{line.name}:{line.number} can assign the global variable {name}. It exists only in "
+            f"process {trace.process}, all its threads share it, and a restart loses it. Store "
+            "lasting data in the database."
+        )
+        yield Lesson(ENVIRON, 13, True, text)
+    text = (
+        f"This ran in thread {trace.thread} of process {trace.process}. All threads of a process "
+        "share its global variables, and may change them at the same time; each process has its "
+        "own, and a restart loses them."
+    )
+    yield Lesson(ENVIRON, 13, False, text)
+
+
+def where_escaping_happens(trace: Trace, _: Traces) -> Lessons:
+    """14. Values are escaped where they become HTML."""
+    for name, value in _fields_of(trace):
+        if re.search("[<>]", value) and len(value) >= _MIN_HTML and _is_in_page(trace, value):
+            text = (
+                f"The request has {name} as {value!r}, and the page contains it unescaped: whoever "
+                "sends it can inject their own HTML (cross-site scripting). Escape the value where "
+                "it becomes HTML."
+            )
+            yield Lesson(TEMPLATE, 14, True, text)
+    for rendering in trace.renderings:
+        for name, before, after in rendering.placeholders:
+            if re.search("&(amp|lt|gt|quot|#x27);", after) and before.startswith(("'", '"')):
+                text = f"Escaped where it becomes HTML, and only there: ${name}, {before} → {after}"
+                yield Lesson(TEMPLATE, 14, False, text)
+                return
+
+
+def _is_in_page(trace: Trace, value: str) -> bool:
+    return trace.header("content-type").startswith("text/html") and value in trace.text
+
+
+def who_did_what(trace: Trace, _: Traces) -> Lessons:
+    """15. Server, WSGI, application and proxy each have their own job."""
+    proxy = (
+        "a proxy received the request and forwarded it, with headers of its own; "
+        if is_proxied(trace)
+        else "there is no sign of a proxy; "
+    )
+    text = (
+        f"Who did what: {proxy}{trace.server} read bytes and created the environ; WSGI is only "
+        "the interface: environ, start_response, and an iterable of bytes; the application chose "
+        f"status, headers and body; {trace.server} added its own headers and sent the bytes."
+    )
+    yield Lesson(ENVIRON, 15, False, text)
+
+
+_FINDERS: list[Callable[[Trace, Traces], Lessons]] = [
+    python_runs_on_the_server,
+    one_page_is_several_requests,
+    reload_posts_again,
+    redirect_is_a_response,
+    get_and_post,
+    links_change_nothing,
+    names_are_sent,
+    body_is_read_once,
+    four_stages,
+    types_of_wsgi,
+    commit_saves,
+    parameters_are_no_formatting,
+    globals_are_no_storage,
+    where_escaping_happens,
+    who_did_what,
+]
