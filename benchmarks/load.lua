@@ -1,5 +1,6 @@
--- What wrk sends, as the environment variable WORK says, and what it reports at the end: the numbers
--- of requests and errors, the duration and the median latency in microseconds.
+-- The requests that wrk sends: the environment variable WORK is "get", "post" or "mixed". At the end,
+-- wrk prints the numbers of requests and errors, and in microseconds the duration and the median
+-- latency.
 
 local get = wrk.format("GET", "/")
 local post = wrk.format(

@@ -1,8 +1,8 @@
-"""Measure todo_wsgi beside what people would use instead: `python benchmarks/run.py`.
+"""Measure todo_wsgi and its alternatives: `python benchmarks/run.py`.
 
-The systems take turns in short rounds, so that the noise of the machine hits all alike. What counts
-are the ratios between the medians of one run; the numbers themselves are those of one machine at
-one hour. The report is Markdown, as in `benchmarks/README.md`.
+The systems take turns in short rounds, so noise on the machine affects them all alike. Compare the
+ratios of the medians within one run; the absolute numbers hold for one machine at one time. The
+report is Markdown, as in `benchmarks/README.md`.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import psutil
 from systems import (
     BOTTLE,
     FLASK,
+    GRANIAN,
     GUNICORN,
     HERE,
     LIMIT,
@@ -41,12 +42,12 @@ from systems import (
     running,
 )
 
-Results = dict[str, list[float]]  # the values of all rounds, by the name of what was measured
+Results = dict[str, list[float]]  # the values of all rounds, by the name of the row
 
 WITHOUT_XRAY = "todo_wsgi without the files of the x-ray"
 WATCHED = "todo_wsgi --xray"
 BARE = "bare sqlite3 inserts, one thread"
-PACKAGES = ["waitress", "gunicorn", "Flask", "Jinja2", "bottle", "falcon"]
+PACKAGES = ["waitress", "granian", "gunicorn", "Flask", "Jinja2", "bottle", "falcon"]
 
 
 def main() -> None:
@@ -57,21 +58,21 @@ def main() -> None:
         folder = Path(name).resolve()
         print(describe_machine(folder), flush=True)
         reading = measure_reading(folder, rounds, settings.seconds)
-        print_table("GETs a second of the homepage with 50 todos", reading)
+        print_table("GETs per second of the homepage, 50 todos", reading)
         writing = measure_changing(folder, rounds, settings.seconds, "post")
-        print_table("POSTs a second of a todo, from 50 todos on", writing)
+        print_table("POSTs per second, starting at 50 todos", writing)
         mixed = measure_changing(folder, rounds, settings.seconds, "mixed")
-        print_table("Requests a second, of which 1 in 20 is a POST and 1 another page", mixed)
+        print_table("Mixed requests per second: in 20, one POST and one other page", mixed)
         masters = {}
         for size in [0, *sizes]:
             masters[size] = folder / f"{size}.db"
             make_database(masters[size], ONE.schema, size)
         xray = measure_xray(folder, rounds, settings.seconds)
-        print_table("Requests a second, and what the x-ray costs", xray)
+        print_table("Requests per second, with and without the x-ray", xray)
         latency = measure_latency(folder, rounds, sizes, masters)
         print_table("Median latency for one client, milliseconds", latency)
         starting = measure_starting(folder, rounds, masters, settings.todos)
-        print_table("From the start of the process to the first answer, seconds", starting)
+        print_table("From process start to first response, seconds", starting)
         measure_memory(folder, masters[settings.todos], settings.requests)
     ratios = [
         *compare(reading, writing, latency, starting, sizes),
@@ -85,32 +86,37 @@ def main() -> None:
 
 
 def parse_settings() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure todo_wsgi beside its peers, with wrk.")
-    parser.add_argument("--rounds", type=positive, default=5, help="of each kind (default 5)")
+    parser = argparse.ArgumentParser(description="Measure todo_wsgi and its alternatives with wrk.")
     parser.add_argument(
-        "--seconds", type=positive, default=5, help="that wrk sends requests, in each (default 5)"
+        "--rounds", type=positive, default=5, help="rounds of each measurement (default 5)"
+    )
+    parser.add_argument(
+        "--seconds", type=positive, default=5, help="duration of each wrk run (default 5)"
     )
     parser.add_argument(
         "--todos",
         type=positive,
         default=1_000_000,
-        help="in the longest list, such as 10_000_000 (default 1_000_000)",
+        help="length of the longest list, such as 10_000_000 (default 1_000_000)",
     )
     parser.add_argument(
         "--requests",
         type=positive,
         default=100_000,
-        help="after which the memory is measured, and after half of them (default 100_000)",
+        help="requests before the last memory reading; one more is halfway (default 100_000)",
     )
     parser.add_argument(
-        "--folder", help="where the databases are made, on a disk (default: for temporary files)"
+        "--folder",
+        help="folder for the databases, on a disk (default: the one for temporary files)",
     )
-    parser.add_argument("--picture", metavar="FILE", help="draw GET and POST as an SVG")
+    parser.add_argument(
+        "--picture", metavar="FILE", help="write a chart of GET and POST to an SVG file"
+    )
     return parser.parse_args()
 
 
 def positive(text: str) -> int:
-    """Return the number that `text` names; argparse makes a message of the error."""
+    """Return `text` as a positive number; argparse turns the ValueError into a message."""
     if (number := int(text)) < 1:
         raise ValueError
     return number
@@ -139,7 +145,7 @@ def measure_reading(folder: Path, rounds: Iterable[int], seconds: int) -> Result
 
 
 def measure_changing(folder: Path, rounds: Iterable[int], seconds: int, work: str) -> Results:
-    """Each round begins with a fresh database of 50 todos."""
+    """Measure POSTs, or a mix. Each round starts with a new database of 50 todos."""
     results: Results = defaultdict(list)
     for _ in rounds:
         if work == "post":
@@ -157,7 +163,7 @@ def measure_changing(folder: Path, rounds: Iterable[int], seconds: int, work: st
 
 
 def insert_without_server(folder: Path, seconds: int) -> float:
-    """Return how many inserts a second SQLite makes, each of them on the disk before the next."""
+    """Return how many durable inserts SQLite makes per second, one commit each."""
     database = folder / "bare.db"
     make_database(database, BOTTLE.schema, 50)
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
@@ -172,7 +178,7 @@ def insert_without_server(folder: Path, seconds: int) -> float:
 
 
 def measure_xray(folder: Path, rounds: Iterable[int], seconds: int) -> Results:
-    """todo_wsgi as it is, without the files of the x-ray, and while that is at work."""
+    """Measure todo_wsgi as it is, without the x-ray's files, and with the x-ray recording."""
     copy = folder / "without"
     ignore = shutil.ignore_patterns(".*", "*.db*", "xray", "tests", "benchmarks", "docs")
     shutil.copytree(HERE.parent, copy, ignore=ignore)
@@ -195,7 +201,7 @@ def measure_xray(folder: Path, rounds: Iterable[int], seconds: int) -> Results:
 def measure_latency(
     folder: Path, rounds: Iterable[int], sizes: list[int], masters: dict[int, Path]
 ) -> Results:
-    """How long one client waits, in lists of these sizes; the tutorial's only up to 10,000."""
+    """Measure latency for one client, by length of the list; the tutorial only up to 10,000."""
     results: Results = defaultdict(list)
     with ExitStack() as stack:
         servers = {}
@@ -216,7 +222,7 @@ def measure_latency(
 
 
 def read_after_writing(server: Server) -> float:
-    """Return the median time of GETs of which each follows a POST, so that no page is kept."""
+    """Return the median latency of GETs after a POST each, so that every GET is a cache miss."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     times = []
     with closing(HTTPConnection("127.0.0.1", server.port)) as connection:
@@ -245,7 +251,7 @@ def measure_starting(
 
 
 def measure_memory(folder: Path, master: Path, requests: int) -> None:
-    """At rest, and after many requests: GETs of the homepage, of other pages, and POSTs."""
+    """Print memory use at rest, and after many requests of the mixed kind."""
     print("\n| memory, MB | of the process (RSS) | of all (PSS) |\n|---|---|---|")
 
     def tell(name: str, server: Server) -> None:
@@ -271,7 +277,7 @@ def measure_memory(folder: Path, master: Path, requests: int) -> None:
 def compare(
     reading: Results, writing: Results, latency: Results, starting: Results, sizes: list[int]
 ) -> Iterator[tuple[str, float, str]]:
-    """Yield what is compared, the ratio of the medians, and what it should be."""
+    """Yield a name, the ratio of two medians, and the aim for it."""
 
     def ratio(results: Results, one: str, other: str) -> float:
         return statistics.median(results[one]) / statistics.median(results[other])
@@ -280,6 +286,7 @@ def compare(
     for one, other, aim in [
         (ONE, LIMIT, "≥ 0.90"),
         (ONE, OUR_LIMIT, ""),
+        (GRANIAN, ONE, ""),
         (ONE, GUNICORN, "≥ 1.7"),
         (TWO, GUNICORN, "≥ 3"),
     ]:
@@ -297,7 +304,7 @@ def compare(
 
 
 def compare_with_xray(xray: Results) -> Iterator[tuple[str, float, str]]:
-    """Yield what the x-ray costs while it is off, and while it is on."""
+    """Yield the same for the x-ray, while it is off and while it is on."""
     for work in ("GET", "POST"):
         for one, other, aim in [
             (ONE.name, WITHOUT_XRAY, "0.95 to 1.05"),
@@ -315,7 +322,7 @@ def print_table(title: str, results: Results) -> None:
 
 
 def readable(number: float) -> str:
-    """Return a number with three digits that count."""
+    """Format a number with three significant digits, or as a whole number if it is longer."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
@@ -338,10 +345,10 @@ def describe_machine(folder: Path) -> str:
 
 
 def draw(reading: Results, writing: Results, path: str) -> None:
-    """Draw GET and POST as bars, with the range from min to max."""
+    """Draw a bar chart of GET and POST, with error bars from min to max."""
     import matplotlib.pyplot as plt
 
-    # The same picture from the same numbers, with text as text.
+    # The same numbers produce the same file; text stays text instead of paths.
     plt.rcParams.update({"svg.hashsalt": "todo_wsgi", "svg.fonttype": "none"})
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
     for ax, title, results in zip(
@@ -355,7 +362,7 @@ def draw(reading: Results, writing: Results, path: str) -> None:
         ]
         colors = ["#2563eb" if name.startswith("todo_wsgi") else "#9ca3af" for name in names]
         ax.barh(names, medians, xerr=spans, color=colors, ecolor="#374151", capsize=2)
-        ax.set_title(f"{title}: requests a second", fontsize=10)
+        ax.set_title(f"{title}: requests per second", fontsize=10)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""The systems that are compared: how each is started, filled with todos and loaded."""
+"""The systems under test: start one, fill its database, send it load."""
 
 import html
 import json
@@ -22,10 +22,10 @@ from todo_wsgi import create_app
 from todo_wsgi.server.serving import SETTINGS
 
 HERE = Path(__file__).parent
-PATIENCE = 60  # seconds until a server has to answer
-# What may be set here, and would change what is measured: our settings, and Python's that keeps it
-# from storing what it has compiled.
-UNWANTED = {"HOST", "PORT", "TRUSTED_PROXY", "WEB_CONCURRENCY", "PYTHONDONTWRITEBYTECODE"}
+PATIENCE = 60  # seconds that a server may take to answer, or to stop
+# Environment variables that would skew the results: the settings of todo_wsgi, and the one that
+# stops Python from caching bytecode.
+UNWANTED = {"TODO_HOST", "PORT", "TRUSTED_PROXY", "WEB_CONCURRENCY", "PYTHONDONTWRITEBYTECODE"}
 
 TUTORIAL_SCHEMA = """
     CREATE TABLE todos (
@@ -37,19 +37,26 @@ TUTORIAL_SCHEMA = """
 
 
 class Refused(Exception):
-    """What was measured must not be reported."""
+    """The run is invalid: report no numbers."""
 
 
 class System(NamedTuple):
-    """One of those that are compared; `command` serves it on the port that is put in for {port}."""
+    """A system under test; `command` serves it, with the port in place of {port}."""
 
     name: str
     command: list[str]
-    schema: str | None  # of its database; None for todo_wsgi's own
+    schema: str | None  # of the database; None for the schema of todo_wsgi
 
 
 OURS = [sys.executable, "serve.py", "--port", "{port}"]
 WAITRESS = [sys.executable, "benchmarks/peers/serve_with_waitress.py", "{port}"]
+# The same number of threads as in serve.py, so that only the server differs. With two, GETs and the
+# mix are faster (fewer threads compete for the GIL), but POSTs are a third slower (fewer share a
+# commit). With more than eight, POSTs gain little. --backpressure keeps its default: it limits
+# connections, not requests, and wrk's connections beyond the limit would never be accepted.
+RUST = [sys.executable, "-m", "granian", "--interface", "wsgi", "--workers", "1"]
+RUST += ["--blocking-threads", str(SETTINGS["threads"]), "--no-ws", "--log-level", "error"]
+RUST += ["--host", "127.0.0.1", "--port", "{port}"]
 UNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "4"]
 
 LIMIT = System("limit: constant bytes, waitress", [*WAITRESS, "limit"], None)
@@ -60,16 +67,17 @@ OUR_LIMIT = System(
 )
 ONE = System("todo_wsgi", OURS, None)
 TWO = System("todo_wsgi --processes 2", [*OURS, "--processes", "2"], None)
+GRANIAN = System("todo_wsgi, granian", [*RUST, "todo_wsgi:app"], None)
 GUNICORN = System("tutorial (Flask), gunicorn -w 4", [*UNICORN, "tutorial:app"], TUTORIAL_SCHEMA)
 FLASK = System("tutorial (Flask), waitress", [*WAITRESS, "tutorial"], TUTORIAL_SCHEMA)
 BOTTLE = System("Bottle, waitress", [*WAITRESS, "with_bottle"], TUTORIAL_SCHEMA)
 FALCON = System("Falcon, waitress", [*WAITRESS, "with_falcon"], TUTORIAL_SCHEMA)
 LIMITS = [LIMIT, OUR_LIMIT]
-SYSTEMS = [*LIMITS, ONE, TWO, GUNICORN, FLASK, BOTTLE, FALCON]
+SYSTEMS = [*LIMITS, ONE, TWO, GRANIAN, GUNICORN, FLASK, BOTTLE, FALCON]
 
 
 def make_database(path: Path, schema: str | None, todos: int) -> None:
-    """Make a database with so many todos, whose texts have to be escaped."""
+    """Create a database with that many todos. Their texts need escaping."""
     if schema is None:
         create_app(path).close()
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -86,15 +94,15 @@ def todo_text(number: int) -> str:
 
 
 class Load(NamedTuple):
-    """What wrk has measured."""
+    """The result of one run of wrk."""
 
     requests: int
-    rate: float  # requests a second
+    rate: float  # requests per second
     latency: float  # median, in milliseconds
 
 
 class Server:
-    """A system that runs, in processes of its own."""
+    """A running system, in its own processes."""
 
     def __init__(self, system: System, database: Path, length: int) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -120,7 +128,7 @@ class Server:
             if self.process.poll() is not None or time.perf_counter() > started + PATIENCE:
                 self.process.kill()
                 raise Refused(f"{system.name} does not start")
-        self.start_time = time.perf_counter() - started  # in seconds, to the first answer
+        self.start_time = time.perf_counter() - started  # seconds until the first response
 
     def _answers(self) -> bool:
         with suppress(OSError):
@@ -133,14 +141,14 @@ class Server:
         return page.decode()
 
     def check_page(self, todos: int) -> None:
-        """Refuse a page that has not all of its todos, escaped."""
+        """Raise Refused if a todo is missing from the page, or not escaped."""
         page = self.read_page()
         for number in range(1, todos + 1):
             if html.escape(todo_text(number)) not in page:
                 raise Refused(f"{todo_text(number)!r} is not on {self.url}")
 
     def load(self, work: str, seconds: int, connections: int = 16) -> Load:
-        """Send what load.lua calls `work`; Refused if there is an error among the answers."""
+        """Run wrk with the requests that load.lua calls `work`; raise Refused on any error."""
         command = ["wrk", "--threads", "1", "--connections", str(connections)]
         command += ["--duration", f"{seconds}s", "--script", str(HERE / "load.lua"), self.url]
         report = subprocess.run(
@@ -158,8 +166,9 @@ class Server:
         return count
 
     def memory(self) -> tuple[float, float]:
-        """Return two numbers in MB: the resident memory of the process that was started, and the
-        proportional one of all its processes, in which what they share is counted once.
+        """Return two sizes in MB: the RSS of the main process, and the total PSS of all processes.
+
+        PSS counts memory that the processes share only once.
         """
         process = psutil.Process(self.process.pid)
         processes = [process, *process.children(recursive=True)]
@@ -175,7 +184,7 @@ class Server:
 def running(
     system: System, folder: Path, *, todos: int = 50, master: Path | None = None, length: int = 1
 ) -> Iterator[Server]:
-    """Run a system on a fresh database with so many todos, or on a copy of the one at `master`."""
+    """Run a system on a new database with that many todos, or on a copy of `master`."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         database = Path(own, "todos.db")
         if master:

@@ -1,4 +1,4 @@
-"""What the server can do at most: an application that returns the same bytes each time."""
+"""The upper bound for a server: an application that returns a fixed byte string."""
 
 import os
 from wsgiref.types import StartResponse, WSGIEnvironment

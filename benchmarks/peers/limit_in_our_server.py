@@ -1,4 +1,4 @@
-"""The same constant bytes, but in the server of todo_wsgi, which is waitress with changes."""
+"""The same fixed byte string, served by todo_wsgi's own server: waitress with changes."""
 
 import logging
 import socket
@@ -10,7 +10,7 @@ from todo_wsgi.server import serving as server
 
 
 class Application:
-    """What `server.serve` wants: a WSGI application that can be closed."""
+    """A WSGI application with `close()`, like the one that serve.py serves."""
 
     __call__ = staticmethod(limit.app)
 
@@ -20,4 +20,4 @@ class Application:
 
 logging.getLogger("waitress").setLevel(logging.ERROR)  # as serve.py does
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
-    server.serve(Application(), listener, trusted_proxy=None)
+    server.serve(Application(), listener)

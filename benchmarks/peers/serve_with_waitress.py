@@ -1,4 +1,7 @@
-"""Serve a peer with waitress: serve_with_waitress.py PORT NAME, settings in WAITRESS (JSON)."""
+"""Serve a peer under stock waitress: serve_with_waitress.py PORT NAME.
+
+The environment variable WAITRESS holds the settings of waitress, as JSON.
+"""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""What the Bottle and the Falcon page have in common: the newest 100 todos, and durable inserts."""
+"""The storage that Bottle and Falcon share: the newest 100 todos, and durable inserts."""
 
 import os
 import sqlite3

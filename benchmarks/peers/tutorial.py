@@ -1,7 +1,7 @@
-"""The tutorial's way: Flask and Jinja2, and all todos on the page.
+"""The tutorial's application: Flask and Jinja2, with all todos on the page.
 
-It opens the database at each request, selects all todos and renders them; a POST inserts one,
-commits, and renders the page.
+Each request opens the database, selects all todos and renders them. A POST first inserts a todo and
+commits.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Bottle and its own templates: the newest 100 todos, escaped; a POST redirects to them."""
+"""Bottle with its own templates: the newest 100 todos, escaped; a POST redirects to the page."""
 
 from bottle import Bottle, SimpleTemplate, redirect, request
 from storage import PAGE, insert_todo, newest_todos

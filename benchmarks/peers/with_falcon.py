@@ -1,4 +1,4 @@
-"""Falcon with Jinja2: the newest 100 todos, escaped; a POST redirects to them."""
+"""Falcon with Jinja2: the newest 100 todos, escaped; a POST redirects to the page."""
 
 import falcon
 from jinja2 import Environment
