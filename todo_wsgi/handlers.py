@@ -2,8 +2,8 @@
 
 These are the C of MVC, the controllers (Flask and Django call them views): they read the request,
 call the model (`storage/`) and choose the view (`presentation/pages.py`). `Application.respond`
-calls them, and renders what they raise: an HTTPError about the request, any other error about the
-database.
+calls them, and renders what they raise as a page: an HTTPError if the request is at fault, any
+other error if the database is, or our code.
 
 Every handler that changes the list redirects to it. The address there names the change, like
 `?completed=7` or `?deleted_at=...`; the page reports it, if the database still agrees.

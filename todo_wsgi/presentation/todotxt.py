@@ -1,4 +1,4 @@
-"""The todo.txt format (https://github.com/todotxt/todo.txt): one todo a line, with its dates.
+"""The todo.txt format (https://github.com/todotxt/todo.txt): one todo per line, with its dates.
 
     2026-11-20 buy milk
     x 2026-11-22 2026-11-20 buy bread

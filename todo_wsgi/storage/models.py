@@ -32,7 +32,7 @@ class InvalidText(ValueError):
 
 
 class Todo(NamedTuple):
-    """A row of the table `todos`, as far as a page shows it."""
+    """A row of the table `todos`, with the columns that a page shows."""
 
     id: int
     text: str

@@ -2,9 +2,10 @@
 
 What one click deletes gets one `deleted_at`, what one click completes gets one `completed_at`, and
 no other change has that time. So the time alone is enough to undo the change: the redirect carries
-it in the address (`/?deleted_at=2026-11-22 12:00:00.123456...`), the page finds by it what was
-done, its button "Undo" posts it back, and `undo` clears it wherever it stands. There is no log of
-changes and no session; what has another time by now was changed since, and stays as it is.
+it in the address (`/?deleted_at=2026-11-22 12:00:00.123456...`), the page uses it to find what was
+done, its button "Undo" posts it back, and `undo` clears it in every row that has it. There is no
+log of changes and no session. A row that has another time by now was changed since, and is left
+alone.
 """
 
 import secrets
@@ -16,7 +17,7 @@ from todo_wsgi.storage.models import FILTERS, TODO_COLUMNS, Todo
 RECOVERABLE = timedelta(days=30)  # from when a todo is deleted until it is removed for good
 DOUBLE_CLICK = timedelta(seconds=5)  # a second click comes within this time, however slow the line
 
-# The columns that hold such times, and which todos have one there.
+# The columns that hold such times, and the condition for the rows that have one.
 TIMES = {"deleted_at": "deleted_at IS NOT NULL", "completed_at": FILTERS["completed"]}
 
 
@@ -32,7 +33,7 @@ def delete_todo(connection: sqlite3.Connection, todo_id: int) -> str | None:
 
 
 def _purge(connection: sqlite3.Connection) -> None:
-    """Remove for good what was deleted long ago, 100 todos at most, so that nobody waits for it."""
+    """Remove what was deleted over 30 days ago, 100 todos at most, so that nobody waits for it."""
     # A mark that somebody put there by hand, like 1 or '-', is not between these two.
     connection.execute(
         """
@@ -86,7 +87,7 @@ def find(connection: sqlite3.Connection, column: str, time: str) -> list[Todo]:
 
 
 def undo(connection: sqlite3.Connection, column: str, time: str) -> int:
-    """Undo the change, as far as `find` finds it, and return how many todos that concerned."""
+    """Undo the change that has this time in `column`; return how many todos were changed back."""
     if not is_recoverable(column, time):
         return 0
     return connection.execute(
