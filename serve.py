@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "serve.py") -> i
     command_line.configure_logging()
     try:
         with (
-            command_line.listen(settings.host, settings.port) as listener,
-            closing(create_app(settings.db)) as app,
+            command_line.take_listener(settings) as listener,
+            closing(create_app(settings.db, sites=settings.site)) as app,
         ):
             serve(app, listener, settings)
     except (command_line.CannotServe, DatabaseUnusable) as error:
@@ -42,7 +42,7 @@ def serve(app: Application, listener: socket, settings: Namespace) -> None:
         from todo_wsgi.server.processes import supervise
 
         app.close()  # each process makes its own, on the file that is there now
-        make_app = partial(create_app, app.database.path, mode="rw")
+        make_app = partial(create_app, app.database.path, mode="rw", sites=settings.site)
         supervise(settings.processes, listener, make_app, proxy, started)
     elif settings.xray is None:
         serving.serve(app, listener, proxy, started)

@@ -87,31 +87,15 @@ def main() -> None:
 
 def parse_settings() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure todo_wsgi and its alternatives with wrk.")
-    parser.add_argument(
-        "--rounds", type=positive, default=5, help="rounds of each measurement (default 5)"
-    )
-    parser.add_argument(
-        "--seconds", type=positive, default=5, help="duration of each wrk run (default 5)"
-    )
-    parser.add_argument(
-        "--todos",
-        type=positive,
-        default=1_000_000,
-        help="length of the longest list, such as 10_000_000 (default 1_000_000)",
-    )
-    parser.add_argument(
-        "--requests",
-        type=positive,
-        default=100_000,
-        help="requests before the last memory reading; one more is halfway (default 100_000)",
-    )
-    parser.add_argument(
-        "--folder",
-        help="folder for the databases, on a disk (default: the one for temporary files)",
-    )
-    parser.add_argument(
-        "--picture", metavar="FILE", help="write a chart of GET and POST to an SVG file"
-    )
+    for flag, default, text in [
+        ("--rounds", 5, "rounds of each measurement"),
+        ("--seconds", 5, "duration of each wrk run"),
+        ("--todos", 1_000_000, "length of the longest list, such as 10_000_000"),
+        ("--requests", 100_000, "requests before the last memory reading; one more is halfway"),
+    ]:
+        parser.add_argument(flag, type=positive, default=default, help=f"{text} ({default})")
+    parser.add_argument("--folder", help="folder for the databases, on a disk (temporary files)")
+    parser.add_argument("--picture", metavar="FILE", help="SVG file for a chart of GET and POST")
     return parser.parse_args()
 
 

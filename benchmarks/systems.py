@@ -25,7 +25,8 @@ HERE = Path(__file__).parent
 PATIENCE = 60  # seconds that a server may take to answer, or to stop
 # Environment variables that would skew the results: the settings of todo_wsgi, and the one that
 # stops Python from caching bytecode.
-UNWANTED = {"TODO_HOST", "PORT", "TRUSTED_PROXY", "WEB_CONCURRENCY", "PYTHONDONTWRITEBYTECODE"}
+UNWANTED = {name for name in os.environ if name.startswith("TODO_")}
+UNWANTED |= {"PORT", "TRUSTED_PROXY", "WEB_CONCURRENCY", "PYTHONDONTWRITEBYTECODE"}
 
 TUTORIAL_SCHEMA = """
     CREATE TABLE todos (

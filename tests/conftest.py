@@ -28,8 +28,9 @@ from todo_wsgi.storage.database import Database
 from todo_wsgi.xray import XRay
 
 # The developer's own settings must not reach the servers that the tests start.
-for name in ("TODO_HOST", "PORT", "TODO_DB", "TRUSTED_PROXY", "WEB_CONCURRENCY"):
-    os.environ.pop(name, None)
+for name in [*os.environ]:
+    if name.startswith("TODO_") or name in ("PORT", "TRUSTED_PROXY", "WEB_CONCURRENCY"):
+        del os.environ[name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,7 +65,7 @@ class InProcessClient(Client):
     @cached_property
     def _twin(self) -> Application:
         """A second application on the same database, whose connections open under the x-ray."""
-        twin = Application(Database(self._app.database.path, mode="rw"))
+        twin = Application(Database(self._app.database.path, mode="rw"), self._app.admit)
         _twins.append(twin)
         return twin
 

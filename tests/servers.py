@@ -32,7 +32,13 @@ TIMEOUT = 20  # seconds; only a hung server takes this long
 class Server:
     """A server in its own process, listening on 127.0.0.1 at `port`."""
 
-    def __init__(self, command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environ: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self.process = subprocess.Popen(
             command,
             cwd=folder,
@@ -40,8 +46,11 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            pass_fds=pass_fds,
         )
         self.database = folder / "todos.db"  # unless the command names another file
+        # What stops it soonest: at SIGTERM, serve.py lingers.
+        self.stop_signal = signal.SIGINT if str(ROOT / "serve.py") in command else signal.SIGTERM
         self._lines: list[str] = []
         self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read)
@@ -109,14 +118,17 @@ class Server:
 
 @contextmanager
 def running(
-    command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None
+    command: Sequence[str],
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Server]:
     """Run a server in `folder`, wait until it prints its address, and stop it at the end."""
-    server = Server(command, folder, environ or {})
+    server = Server(command, folder, environ or {}, pass_fds)
     try:
         yield server
     finally:
-        server.stop()
+        server.stop(server.stop_signal)
 
 
 def serve_command(*arguments: str) -> list[str]:

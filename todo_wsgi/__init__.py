@@ -6,16 +6,25 @@ Three tiers, with MVC inside them and HTTP as the ground below. A folder is a ti
     handlers.py     one function for each thing a visitor can do: the controllers, the C of MVC
     presentation/   the presentation tier: pages and their parts, the views, the V
     storage/        the storage tier: todos and their SQL, the models, the M; the database file
-    http/           the ground: request, routing, response, errors
+    http/           the ground: request, routing, response, errors; who may ask
     server/         waitress, which calls the application; processes; the command line
     xray/           an instrument that watches a request; the application does not know of it
 
 serve.py puts them together. README.md has the picture, and the order for a first reading.
 """
 
+import atexit
+import os
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from todo_wsgi.application import Application, create_app
+from todo_wsgi.application import Application
+from todo_wsgi.http.admission import Admission, read_sites
+from todo_wsgi.http.password import Password, read_hash
+from todo_wsgi.presentation.static import ICON, STYLE
+from todo_wsgi.storage import guesses
+from todo_wsgi.storage.database import Database
 
 __version__ = "0.1.0"
 __all__ = ["Application", "create_app"]
@@ -29,4 +38,31 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     app = globals()["app"] = create_app()
+    return app
+
+
+def create_app(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    mode: str = "rwc",
+    sites: set[str] | None = None,
+) -> Application:
+    """Return the application on the database file at `path`.
+
+    Without a path it is that of the environment variable TODO_DB, or else `todos.db` in the current
+    folder. A missing file is created, unless `mode` is "rw". Raises DatabaseUnusable if that fails,
+    or if its table `todos` is not ours. `sites` are names of the list, by default those in
+    TODO_SITE; TODO_PASSWORD is the hash of its password. ValueError if either is malformed.
+    """
+    if sites is None:
+        sites = read_sites(os.environ.get("TODO_SITE", ""))
+    database = Database(path or os.environ.get("TODO_DB") or "todos.db", mode=mode)
+    password = None
+    if (hashed := os.environ.get("TODO_PASSWORD")) is not None:
+        judge = partial(guesses.judge, Path(f"{database.path}-guesses"))
+        password = Password(*read_hash(hashed), judge)
+    # They tell nothing about the list. Monitors ask by any name, and error pages need their style.
+    open_paths = {"/healthz", STYLE.path, ICON.path}
+    app = Application(database, Admission(sites, password, open_paths))
+    atexit.register(app.close)  # under whatever server
     return app

@@ -6,10 +6,8 @@ route leads to its handler, a response goes out. Everything else is called from 
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from todo_wsgi import handlers
@@ -45,23 +43,15 @@ ROUTES = [
 ]
 
 
-def create_app(path: str | os.PathLike[str] | None = None, *, mode: str = "rwc") -> Application:
-    """Return the application on the database file at `path`.
-
-    Without a path it is that of the environment variable TODO_DB, or else `todos.db` in the current
-    folder. A missing file is created, unless `mode` is "rw". Raises DatabaseUnusable if that fails,
-    or if its table `todos` is not ours.
-    """
-    app = Application(Database(path or os.environ.get("TODO_DB") or "todos.db", mode=mode))
-    atexit.register(app.close)  # under whatever server
-    return app
-
-
 class Application:
-    """The WSGI application (PEP 3333): any WSGI server can call it, from any number of threads."""
+    """The WSGI application (PEP 3333): any WSGI server can call it, from any number of threads.
 
-    def __init__(self, database: Database) -> None:
+    `admit` is called with each request first, and raises an HTTPError for one that it refuses.
+    """
+
+    def __init__(self, database: Database, admit: Callable[[Request], None]) -> None:
         self.database = database
+        self.admit = admit
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request: the server calls this for each (PEP 3333)."""
@@ -75,6 +65,7 @@ class Application:
         state of the database, makes this raise.
         """
         try:
+            self.admit(request)
             handler, numbers = match(ROUTES, request.method, request.path)
             if request.method not in SAFE_METHODS and request.is_from_another_site:
                 raise Forbidden

@@ -375,17 +375,19 @@ def test_a_connection_that_breaks_returns_400(client: Client, stored: Stored) ->
         ({"Origin": "http://localhost"}, 303),
         ({"Origin": "https://LOCALHOST"}, 303),
         ({"Origin": "http://localhost", "Host": "LOCALHOST"}, 303),
+        ({"Origin": "http://localhost", "Host": "localhost:80"}, 303),
+        ({"Origin": "https://localhost", "Host": "localhost:443"}, 303),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Sec-Fetch-Site": "same-origin, cross-site"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"}, 403),
         ({"Origin": "http://localhost:8080"}, 403),
+        ({"Origin": "http://localhost", "Host": "localhost:443"}, 403),
         ({"Origin": "http://localhost.evil.example"}, 403),
         ({"Origin": "http://localhost@evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": "http://["}, 403),
-        ({"Origin": "http://localhost", "Host": "evil.example"}, 403),
-        ({"Origin": "null", "Host": ""}, 403),
+        ({"Origin": "http://localhost", "Host": "other.localhost"}, 403),
     ],
 )
 def test_a_cross_site_post_returns_403(
@@ -487,14 +489,14 @@ def test_503_if_the_file_disappears_while_being_opened(
     client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = database.with_name("moved.db")
-    connect = database_module._connect
+    connect = database_module.connect
 
     def connect_and_move(path: Path, mode: str) -> sqlite3.Connection:
         connection = connect(path, mode)
         path.rename(moved)
         return connection
 
-    monkeypatch.setattr(database_module, "_connect", connect_and_move)
+    monkeypatch.setattr(database_module, "connect", connect_and_move)
     assert_is_unavailable(client.get("/"))
     monkeypatch.undo()
     moved.rename(database)

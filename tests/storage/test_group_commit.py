@@ -36,14 +36,14 @@ def failing(error: BaseException) -> Change:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """All statements executed on connections opened from now on."""
     executed: list[str] = []
-    connect = database_module._connect
+    connect = database_module.connect
 
     def connect_and_trace(*args: Any) -> sqlite3.Connection:
         connection = connect(*args)
         connection.set_trace_callback(executed.append)
         return connection
 
-    monkeypatch.setattr(database_module, "_connect", connect_and_trace)
+    monkeypatch.setattr(database_module, "connect", connect_and_trace)
     return executed
 
 

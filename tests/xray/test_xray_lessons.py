@@ -1,7 +1,8 @@
-"""The fifteen lessons: things that learners get wrong, as the x-ray shows them."""
+"""The sixteen lessons: things that learners get wrong, as the x-ray shows them."""
 
 from __future__ import annotations
 
+import base64
 import html
 import os
 import re
@@ -18,6 +19,8 @@ import pytest
 from servers import exchange, get, nginx_before, running, serve_command
 from xrays import Watched, answering, client_environ, watching
 
+from todo_wsgi import create_app
+from todo_wsgi.http.password import hash_password
 from todo_wsgi.xray.blocks import Table
 
 
@@ -392,3 +395,26 @@ def test_15_server_wsgi_application_and_proxy_each_have_their_own_job(tmp_path: 
     assert "Headers that the server changed" not in bare
     assert "a proxy received the request and forwarded it" in behind
     assert "HTTP_X_FORWARDED_FOR '127.0.0.1' a proxy" in behind
+
+
+def test_16_a_password_is_sent_with_each_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = hash_password(b"open sesame")
+    monkeypatch.setenv("TODO_PASSWORD", hashed)
+    with closing(create_app(tmp_path / "todos.db")) as app, watching(app) as todos:
+        todos.get("/")
+        assert "The browser asks its user for a password, and sends the same" in todos.text(part=9)
+        for password in ("open sesame", "wrong guess"):
+            answer = todos.get("/", auth=("me", password))
+            assert answer.status_code == (200 if password == "open sesame" else 401)
+            assert "Base64 is no encryption: everybody on the way can decode it" in todos.text(
+                part=1
+            )
+            assert "This request came by http. (A password is sent" in todos.text(part=1)
+            text = todos.text()
+            assert "[hidden]" in text
+            secrets = [password, base64.b64encode(f"me:{password}".encode()).decode()]
+            for secret in [*secrets, *hashed.split(":")[1:]]:
+                assert secret not in text
+                assert repr(bytes.fromhex(hashed[-64:]))[2:20] not in text

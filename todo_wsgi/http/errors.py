@@ -32,6 +32,13 @@ class BadRequest(HTTPError):
     status = HTTPStatus.BAD_REQUEST
 
 
+class Unauthorized(HTTPError):
+    """The request lacks the password (RFC 9110, 15.5.2); `WWW-Authenticate` asks for it."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    detail = "This list has a password: reload the page, and enter it with any user name."
+
+
 class Forbidden(HTTPError):
     """A page of another site made the browser send this request (RFC 9110, 15.5.4)."""
 
@@ -81,6 +88,19 @@ class UnsupportedMediaType(HTTPError):
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     detail = "Send the form as application/x-www-form-urlencoded."
+
+
+class MisdirectedRequest(HTTPError):
+    """The request is for a host name that is not ours (RFC 9110, 15.5.20)."""
+
+    status = HTTPStatus.MISDIRECTED_REQUEST
+
+
+class TooManyRequests(HTTPError):
+    """Too many wrong passwords (RFC 6585, 4); `Retry-After` says how long to wait."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    detail = "There were too many wrong passwords. Wait a minute, then reload the page."
 
 
 class InternalServerError(HTTPError):

@@ -10,13 +10,17 @@ import ipaddress
 import logging
 import os
 import re
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from getpass import getpass
 from importlib.util import find_spec
 from typing import NoReturn
 
 from todo_wsgi import __version__
+from todo_wsgi.http.admission import read_sites
+from todo_wsgi.http.password import hash_password, read_hash
 
 
 class CannotServe(Exception):
@@ -30,36 +34,21 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Nam
     """
     parser = _OneLineParser(prog=program, description="Serve the todo list with waitress.")
     parser.set_defaults(program=program)
-    parser.add_argument(
-        "--host",
-        default=os.environ.get("TODO_HOST") or "127.0.0.1",
-        help="address to listen on, 0.0.0.0 for all (TODO_HOST; default 127.0.0.1)",
-    )
-    parser.add_argument(
-        "--port",
-        type=_port_number,
-        default=os.environ.get("PORT") or "8080",
-        help="port to listen on, 0 for any free one (PORT; default 8080)",
-    )
-    parser.add_argument(
-        "--db",
-        metavar="FILE",
-        help="database file, created if missing (TODO_DB; default todos.db in the current folder)",
-    )
-    parser.add_argument(
-        "--trusted-proxy",
-        metavar="ADDRESS",
-        type=_ip_address,
-        default=os.environ.get("TRUSTED_PROXY") or None,
-        help="IP address of a proxy in front, to trust its X-Forwarded headers (TRUSTED_PROXY)",
-    )
-    parser.add_argument(
-        "--processes",
-        metavar="N",
-        type=_process_count,
-        default=os.environ.get("WEB_CONCURRENCY") or "1",
-        help="processes that answer, best one per core (WEB_CONCURRENCY; default 1)",
-    )
+    table: list[tuple[str, str, str, Callable[[str], object], str]] = [
+        ("--host", "TODO_HOST", "127.0.0.1", str, "address to listen on, 0.0.0.0 for all"),
+        ("--port", "PORT", "8080", _port_number, "port to listen on, 0 for any free one"),
+        ("--db", "TODO_DB", "todos.db", str, "database file, created if missing"),
+        ("--site", "TODO_SITE", "", str, "host name of the list; commas separate several"),
+        ("--trusted-proxy", "TRUSTED_PROXY", "", _ip_address, "IP address of a proxy in front"),
+        ("--processes", "WEB_CONCURRENCY", "1", _process_count, "processes, best one per core"),
+    ]
+    for flag, variable, default, convert, text in table:
+        parser.add_argument(
+            flag,
+            default=os.environ.get(variable) or default or None,
+            type=convert,
+            help=f"{text} ({variable}; default: {default or 'none'})",
+        )
     parser.add_argument(
         "--xray",
         metavar="PORT",
@@ -68,10 +57,23 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Nam
         const=8081,
         help="show what happens to each request, on a second port of this machine (default 8081)",
     )
+    parser.add_argument(
+        "--password",
+        action="store_true",
+        help="ask for a password, and print what to set the variable TODO_PASSWORD to",
+    )
     parser.add_argument("--version", action="version", version=f"todo_wsgi {__version__}")
     settings = parser.parse_args(arguments)
+    if settings.password:
+        _print_password_hash(parser)
     if settings.xray is not None and settings.processes > 1:
         parser.error("--xray watches one process: leave out --processes and WEB_CONCURRENCY")
+    try:
+        settings.site = read_sites(settings.site or "")
+        if "TODO_PASSWORD" in os.environ:
+            read_hash(os.environ["TODO_PASSWORD"])
+    except ValueError as error:
+        parser.error(str(error))
     if find_spec("waitress") is None:
         parser.error(f"waitress is not installed. Run: {sys.executable} -m pip install waitress")
     return settings
@@ -119,11 +121,41 @@ def _process_count(text: str) -> int:
     return int(text)
 
 
+def _print_password_hash(parser: argparse.ArgumentParser) -> NoReturn:
+    """Ask for a password twice, on the terminal if there is one, print its hash, and exit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # so that getpass can tidy up
+    ask = getpass if sys.stdin.isatty() else lambda _: input()
+    try:
+        first, second = ask("Password: "), ask("Again: ")
+    except (EOFError, KeyboardInterrupt):
+        first = second = ""
+    if not first or first != second:
+        parser.error("nothing was printed: enter the same password twice")
+    print(hash_password(first.encode(errors="surrogateescape")))
+    parser.exit()
+
+
 def configure_logging() -> None:
     """Write the log to stderr."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # A client can cause waitress's warnings as often as it likes, and so fill the log.
     logging.getLogger("waitress").setLevel(logging.ERROR)
+
+
+def take_listener(settings: argparse.Namespace) -> socket.socket:
+    """Return a socket that listens at --host and --port. Raises CannotServe.
+
+    Warns about a password that others could read on its way there.
+    """
+    listener = listen(settings.host, settings.port)
+    is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+    if "TODO_PASSWORD" in os.environ and not is_local and not settings.trusted_proxy:
+        warning = (
+            "the password travels in the clear, so others can read it: put a proxy with HTTPS in "
+            "front, and name it with --trusted-proxy"
+        )
+        print(one_line(settings.program, warning), file=sys.stderr)
+    return listener
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -38,7 +38,7 @@ class Database:
         self._version: DataVersion | None = None  # from the first connection on
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
         self._lock = threading.Lock()
-        prepare(self.path, partial(_connect, self.path, mode))
+        prepare(self.path, partial(connect, self.path, mode))
         self._identity = self._identify_file()
 
     def write(self, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -95,7 +95,7 @@ class Database:
         return connection
 
     def _open(self) -> sqlite3.Connection:
-        connection = _connect(self.path, "rw")
+        connection = connect(self.path, "rw")
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens all its files
             self._check_file()  # again: another file may have been there for a moment
@@ -133,7 +133,7 @@ def _make_absolute(path: str | os.PathLike[str]) -> Path:
         raise DatabaseUnusable("The current folder is gone. Start from another one.") from error
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Open the file; `mode` is "rw", or "rwc" to create it if it is missing."""
     if mode == "rwc":
         with suppress(OSError):  # it is there; or it cannot be, and SQLite says why

@@ -19,7 +19,7 @@ These modules record, in the order in which a request reaches them:
 
 These modules show what was recorded:
 
-    lessons.py      fifteen things that learners get wrong, where a request demonstrates them
+    lessons.py      sixteen things that learners get wrong, where a request demonstrates them
     story.py        the story of a request in nine parts, built from blocks.py
     text.py         the story in a terminal
     pages.py        the story as HTML (templates/), with picture.py and xray.css

@@ -31,11 +31,12 @@ _TITLES = [
     "A global variable is not storage",
     "Values are escaped where they become HTML",
     "Server, WSGI, application and proxy each have their own job",
+    "A password is sent with each request",
 ]
 
 
 class Lesson(NamedTuple):
-    """One of the fifteen lessons, numbered from 1, as one part of the story shows it."""
+    """One of the sixteen lessons, numbered from 1, as one part of the story shows it."""
 
     part: int
     number: int

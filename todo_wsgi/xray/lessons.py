@@ -1,4 +1,4 @@
-"""The fifteen lessons: things that learners get wrong, where a request demonstrates them.
+"""The sixteen lessons: things that learners get wrong, where a request demonstrates them.
 
 Each function covers one lesson: it yields what this request demonstrates, or the mistake that it
 reveals, with the part of the story that shows it.
@@ -354,6 +354,20 @@ def who_did_what(trace: Trace, _: Traces) -> Lessons:
     yield Lesson(ENVIRON, 15, False, text)
 
 
+def password_is_sent_each_time(trace: Trace, _: Traces) -> Lessons:
+    """16. A password is sent with each request, for everybody on the way to read."""
+    if trace.environ.get("HTTP_AUTHORIZATION", "")[:6].lower() == "basic ":
+        text = (
+            "The browser sends name and password with each request, in the header Authorization. "
+            "Base64 is no encryption: everybody on the way can decode it, unless that is HTTPS. "
+            f"This request came by {trace.environ['wsgi.url_scheme']}."
+        )
+        yield Lesson(SENT, 16, False, text)
+    elif trace.code == 401:
+        text = "The browser asks its user for a password, and sends the same request again with it."
+        yield Lesson(NEXT, 16, False, text)
+
+
 _FINDERS: list[Callable[[Trace, Traces], Lessons]] = [
     python_runs_on_the_server,
     one_page_is_several_requests,
@@ -370,4 +384,5 @@ _FINDERS: list[Callable[[Trace, Traces], Lessons]] = [
     globals_are_no_storage,
     where_escaping_happens,
     who_did_what,
+    password_is_sent_each_time,
 ]
