@@ -30,6 +30,7 @@ from servers import (
 )
 
 from todo_wsgi import create_app
+from todo_wsgi.server import serving
 from todo_wsgi.server.processes import work
 
 pytestmark = POSIX_ONLY
@@ -176,7 +177,7 @@ def test_a_new_process_does_not_recreate_a_missing_file(
 ) -> None:
     reader, _ = multiprocessing.Pipe(duplex=False)
     with pytest.raises(SystemExit, match="unable to open database file"):
-        work(listener, reader, partial(create_app, database, mode="rw"), None)
+        work(listener, reader, partial(create_app, database, mode="rw"), serving.serve)
     assert not database.exists()
 
 
@@ -185,4 +186,4 @@ def test_a_new_process_says_why_it_cannot_start(database: Path, listener: socket
     run_sql(database, "PRAGMA user_version = 99")
     reader, _ = multiprocessing.Pipe(duplex=False)
     with pytest.raises(SystemExit, match="made by a newer version of todo_wsgi"):
-        work(listener, reader, partial(create_app, database, mode="rw"), None)
+        work(listener, reader, partial(create_app, database, mode="rw"), serving.serve)

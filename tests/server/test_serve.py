@@ -288,12 +288,12 @@ def test_flags_override_settings_from_the_environment(tmp_path: Path) -> None:
 
 
 def test_empty_variables_mean_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TODO_HOST", "PORT", "TODO_DB", "TODO_SITE", "TRUSTED_PROXY"):
+    for name in ("TODO_HOST", "PORT", "TODO_DB", "TODO_SITE", "TRUSTED_PROXY", "TODO_ACCESS_LOG"):
         monkeypatch.setenv(name, "")
     settings = command_line.read_settings([], "serve.py")
     assert (settings.host, settings.port) == ("127.0.0.1", 8080)
     assert (settings.db, settings.trusted_proxy) == ("todos.db", None)
-    assert settings.site == set()
+    assert (settings.site, settings.access_log) == (set(), None)
 
 
 def test_the_host_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

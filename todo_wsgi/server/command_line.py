@@ -41,6 +41,7 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Nam
         ("--site", "TODO_SITE", "", str, "host name of the list; commas separate several"),
         ("--trusted-proxy", "TRUSTED_PROXY", "", _ip_address, "IP address of a proxy in front"),
         ("--processes", "WEB_CONCURRENCY", "1", _process_count, "processes, best one per core"),
+        ("--access-log", "TODO_ACCESS_LOG", "", str, "file for a line per request, - for stdout"),
     ]
     for flag, variable, default, convert, text in table:
         parser.add_argument(
@@ -72,8 +73,12 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Nam
         settings.site = read_sites(settings.site or "")
         if "TODO_PASSWORD" in os.environ:
             read_hash(os.environ["TODO_PASSWORD"])
+        if settings.access_log not in (None, "-"):
+            open(settings.access_log, "a").close()
     except ValueError as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"{settings.access_log!r} is no file for --access-log: {error.strerror}")
     if find_spec("waitress") is None:
         parser.error(f"waitress is not installed. Run: {sys.executable} -m pip install waitress")
     return settings
@@ -174,15 +179,17 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+def announce(path: object, listener: socket.socket, xray_address: str = "") -> None:
+    """Say what is served where, to the user."""
+    text = f"Serving {path} on {address_of(listener)} (Ctrl-C stops)"
+    if xray_address:
+        text += f"\nX-ray of each request on {xray_address}"
+    encoding = sys.stdout.encoding  # with escapes for what this terminal cannot print
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
 def address_of(listener: socket.socket) -> str:
     """Return the address for a browser on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-
-
-def announce(*lines: str) -> None:
-    """Print the lines at once, with escapes for what this terminal cannot print."""
-    encoding = sys.stdout.encoding
-    text = "\n".join(lines)
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)

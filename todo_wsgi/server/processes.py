@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from todo_wsgi.server import serving
 from todo_wsgi.server.command_line import configure_logging, one_line
 from todo_wsgi.storage.errors import DatabaseUnusable
 
@@ -25,13 +24,14 @@ logger = logging.getLogger("todo_wsgi")
 
 RESTART_DELAY = 1  # seconds, so that processes that cannot start do not keep a core busy
 MakeApp = Callable[[], Any]  # returns a WSGI application that can be closed
+Serve = Callable[..., None]  # `serving.serve`, with settings
 
 
 def supervise(
     count: int,
     listener: socket.socket,
     make_app: MakeApp,
-    trusted_proxy: str | None,
+    serve: Serve,
     started: Callable[[], None],
 ) -> None:
     """Serve `make_app()` in each of `count` processes until SIGTERM or Ctrl-C.
@@ -48,7 +48,7 @@ def supervise(
         stop_writer.send_bytes(b"stop")  # nobody reads it, so that all can see it
 
     def start() -> BaseProcess:
-        process = context.Process(target=work, args=(listener, stop, make_app, trusted_proxy))
+        process = context.Process(target=work, args=(listener, stop, make_app, serve))
         # A Ctrl-C goes to all processes of the terminal. The new one ignores it (as it inherits
         # that) until it can stop gracefully, and hears of it through the pipe.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -79,9 +79,7 @@ def supervise(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def work(
-    listener: socket.socket, stop: Connection, make_app: MakeApp, trusted_proxy: str | None
-) -> None:
+def work(listener: socket.socket, stop: Connection, make_app: MakeApp, serve: Serve) -> None:
     """Serve as one of several processes, until something arrives at `stop`."""
     configure_logging()
     try:
@@ -89,4 +87,4 @@ def work(
     except DatabaseUnusable as error:
         sys.exit(one_line("todo_wsgi", error))
     with closing(app):
-        serving.serve(app, listener, trusted_proxy, until=lambda: wait([stop]))
+        serve(app, listener, until=lambda: wait([stop]))

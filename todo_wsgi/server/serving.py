@@ -17,6 +17,7 @@ from wsgiref.types import WSGIApplication
 import waitress
 from waitress import wasyncore
 
+from todo_wsgi.server.access_log import AccessLog, LoggingChannel
 from todo_wsgi.server.waitress_fixes import Channel
 
 SETTINGS: dict[str, Any] = {
@@ -47,20 +48,24 @@ def serve(
     trusted_proxy: str | None = None,
     started: Callable[[], None] = lambda: None,
     until: Callable[[], object] | None = None,
+    access_log: str | None = None,
 ) -> None:
     """Answer the requests that arrive at `listener` with `app`, until SIGTERM or Ctrl-C.
 
     Requests that have arrived by then are still answered, except those that take longer than GRACE
     because a client is slow or the database is locked. Then the listener is closed. `trusted_proxy`
-    is the address of a proxy in front, if there is one. `started` is called once signals are
-    handled. `until` blocks in a thread; when it returns, that counts as a signal. Call this in the
-    main thread.
+    is the address of a proxy in front, `access_log` the file for it, if there is one. `started` is
+    called once signals are handled. `until` blocks in a thread; when it returns, that counts as a
+    signal. Call this in the main thread.
     """
     connections: dict[int, Any] = {}
     settings = SETTINGS | {"connection_limit": _raise_connection_limit()}
     settings |= _proxy_settings(trusted_proxy)
     server = waitress.create_server(app, map=connections, sockets=[listener], **settings)
     server.channel_class = Channel
+    if access_log:
+        server.channel_class = LoggingChannel
+        server.access_log = AccessLog(access_log, trusted_proxy)
     # A thread leaves up to this many bytes to the loop below, which sends them at once. By default
     # it is one byte: then the thread itself sends the head and after it the body, and competes with
     # the loop for the GIL, which lowers the throughput.

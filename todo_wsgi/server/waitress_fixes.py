@@ -47,7 +47,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    path = ""  # waitress logs it when a client is gone, also if the request could not be parsed
+    # What is logged, also if the request could not be parsed.
+    path, command, first_line = "", "", b""
 
     def parse_header(self, header: bytes) -> None:
         """Parse the head of a request; ParsingError, which becomes a 400, if it is malformed.
@@ -65,7 +66,9 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
                 self.expect_continue = False
 
 
-class _Task(WSGITask):  # type: ignore[misc]
+class Task(WSGITask):  # type: ignore[misc]
+    """A request that the application answers."""
+
     def get_environment(self) -> WSGIEnvironment:
         """Return the environ, in which SERVER_SOFTWARE is text (PEP 3333).
 
@@ -88,4 +91,4 @@ class _Task(WSGITask):  # type: ignore[misc]
             super().set_close_on_finish()
 
 
-Channel.parser_class, Channel.task_class = _Parser, _Task
+Channel.parser_class, Channel.task_class = _Parser, Task
