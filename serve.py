@@ -1,6 +1,11 @@
 """Start reading here: settings, application, server. Then go on in `todo_wsgi/application.py`."""
 
+import signal
 import sys
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while imports run is no traceback
+
 from argparse import Namespace
 from contextlib import closing
 from functools import partial

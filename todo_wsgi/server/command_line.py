@@ -21,6 +21,7 @@ from typing import NoReturn
 from todo_wsgi import __version__
 from todo_wsgi.http.admission import read_sites
 from todo_wsgi.http.password import hash_password, read_hash
+from todo_wsgi.server.systemd import inherited_listener, notify_ready
 
 
 class CannotServe(Exception):
@@ -148,11 +149,14 @@ def configure_logging() -> None:
 
 
 def take_listener(settings: argparse.Namespace) -> socket.socket:
-    """Return a socket that listens at --host and --port. Raises CannotServe.
+    """Return the socket that systemd has passed, or else one that listens at --host and --port.
 
-    Warns about a password that others could read on its way there.
+    Raises CannotServe. Warns about a password that others could read on its way there.
     """
-    listener = listen(settings.host, settings.port)
+    try:
+        listener = inherited_listener() or listen(settings.host, settings.port)
+    except OSError as error:
+        raise CannotServe(f"cannot use the socket that systemd has passed: {error}") from error
     is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
     if "TODO_PASSWORD" in os.environ and not is_local and not settings.trusted_proxy:
         warning = (
@@ -180,12 +184,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def announce(path: object, listener: socket.socket, xray_address: str = "") -> None:
-    """Say what is served where, to the user."""
+    """Say what is served where, to the user and to systemd."""
     text = f"Serving {path} on {address_of(listener)} (Ctrl-C stops)"
     if xray_address:
         text += f"\nX-ray of each request on {xray_address}"
     encoding = sys.stdout.encoding  # with escapes for what this terminal cannot print
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    notify_ready()
 
 
 def address_of(listener: socket.socket) -> str:

@@ -8,11 +8,14 @@ nothing itself: it only keeps the others running.
 
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -43,24 +46,31 @@ def supervise(
     # The processes stop when something arrives in this pipe, or when it closes because this process
     # is gone, whatever ended it.
     stop, stop_writer = context.Pipe(duplex=False)
+    processes: list[BaseProcess] = []
 
-    def stop_all(*_: object) -> None:
+    def stop_all(number: int = signal.SIGTERM, *_: object) -> None:
         stop_writer.send_bytes(b"stop")  # nobody reads it, so that all can see it
+        if number == signal.SIGINT:  # no lingering; from a terminal, they have it already
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGINT)  # type: ignore[arg-type]  # it was started
 
     def start() -> BaseProcess:
         process = context.Process(target=work, args=(listener, stop, make_app, serve))
-        # A Ctrl-C goes to all processes of the terminal. The new one ignores it (as it inherits
-        # that) until it can stop gracefully, and hears of it through the pipe.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        process.start()
-        signal.signal(signal.SIGINT, stop_all)
+        # A Ctrl-C goes to all processes of the terminal. In the new one, which inherits that, it
+        # waits until it can be handled.
+        _hold_ctrl_c(True)
+        try:
+            process.start()
+        finally:
+            _hold_ctrl_c(False)
         return process
 
     signal.signal(signal.SIGTERM, stop_all)
-    processes = []
+    signal.signal(signal.SIGINT, stop_all)
     try:
-        for _ in range(count):
-            processes.append(start())  # noqa: PERF401  those that started are to be stopped
+        while len(processes) < count and not wait([stop], 0):
+            processes.append(start())
         started()
         while stop not in wait([stop, *(process.sentinel for process in processes)]):
             for index, process in enumerate(processes):
@@ -79,6 +89,15 @@ def supervise(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _hold_ctrl_c(hold: bool) -> None:
+    """Let Ctrl-C wait from now on, or no longer."""
+    if sys.platform == "win32":
+        return
+    if hold:
+        resource_tracker.ensure_running()  # a helper of multiprocessing; its start ends the waiting
+    signal.pthread_sigmask(signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def work(listener: socket.socket, stop: Connection, make_app: MakeApp, serve: Serve) -> None:
     """Serve as one of several processes, until something arrives at `stop`."""
     configure_logging()
@@ -87,4 +106,4 @@ def work(listener: socket.socket, stop: Connection, make_app: MakeApp, serve: Se
     except DatabaseUnusable as error:
         sys.exit(one_line("todo_wsgi", error))
     with closing(app):
-        serve(app, listener, until=lambda: wait([stop]))
+        serve(app, listener, started=partial(_hold_ctrl_c, False), until=lambda: wait([stop]))

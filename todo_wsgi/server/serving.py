@@ -39,7 +39,15 @@ SETTINGS: dict[str, Any] = {
     "inbuf_overflow": 256 * 1024,
     "outbuf_overflow": 4 * 1024 * 1024,
 }
-GRACE = 5  # seconds that requests in progress get to finish
+# What a trusted proxy says: the client's address, the host, the scheme.
+FROM_PROXY: dict[str, Any] = {
+    "trusted_proxy_count": 1,
+    "trusted_proxy_headers": "x-forwarded-for x-forwarded-host x-forwarded-proto",
+}
+# The parts of a stop, in seconds.
+LINGER = 1  # each answer is the last of its connection; new connections are still accepted
+ASK = 0.2  # those that were accepted last may send a request
+GRACE = 5  # requests in progress get to finish
 
 
 def serve(
@@ -53,14 +61,16 @@ def serve(
     """Answer the requests that arrive at `listener` with `app`, until SIGTERM or Ctrl-C.
 
     Requests that have arrived by then are still answered, except those that take longer than GRACE
-    because a client is slow or the database is locked. Then the listener is closed. `trusted_proxy`
-    is the address of a proxy in front, `access_log` the file for it, if there is one. `started` is
-    called once signals are handled. `until` blocks in a thread; when it returns, that counts as a
-    signal. Call this in the main thread.
+    because a client is slow or the database is locked; at SIGTERM, clients that keep connections
+    open learn of it first, for the time LINGER. Then the listener is closed. `trusted_proxy` is the
+    address of a proxy in front, `access_log` the file for it, if there is one. `started` is called
+    once signals are handled. `until` blocks in a thread; when it returns, that counts as SIGTERM.
+    Call this in the main thread.
     """
     connections: dict[int, Any] = {}
     settings = SETTINGS | {"connection_limit": _raise_connection_limit()}
-    settings |= _proxy_settings(trusted_proxy)
+    if trusted_proxy:
+        settings |= {"trusted_proxy": trusted_proxy, **FROM_PROXY}
     server = waitress.create_server(app, map=connections, sockets=[listener], **settings)
     server.channel_class = Channel
     if access_log:
@@ -70,12 +80,12 @@ def serve(
     # it is one byte: then the thread itself sends the head and after it the body, and competes with
     # the loop for the GIL, which lowers the throughput.
     server.adj.send_bytes = settings["outbuf_overflow"]
-    stopping = False
+    server.is_stopping = False
+    signals: list[object] = []
 
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        if not stopping:
-            stopping = True
+    def stop(number: object, *_: object) -> None:
+        if not signals or number == signal.SIGINT:
+            signals.append(number)
             server.pull_trigger()  # wakes the loop below
 
     signal.signal(signal.SIGTERM, stop)
@@ -87,14 +97,24 @@ def serve(
     # This is waitress's server.run(), except that a signal ends it between two events. There it
     # ends in the midst of one, and drops the requests that wait for a thread (Pylons/waitress
     # issue 198 asks for a graceful shutdown).
-    while not stopping:
+    while not signals:
         _handle_events(server, connections)
+    server.is_stopping = True  # Channel then closes each connection after its answer
+    handle = partial(_handle_events_while, server, connections)
+    handle(lambda: signal.SIGINT not in signals, LINGER)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _finish_requests(server, connections, listener)
-    server.task_dispatcher.shutdown(timeout=1)
+    # The system queues connections that are not accepted yet; below the limit, accept them.
+    handle(lambda: server.readable() and _is_waiting(listener), GRACE)
+    server.accepting = False
+    server.del_channel()
+    listener.close()
+    handle(lambda: signal.SIGINT not in signals and server.active_channels, ASK)
+    _handle_events(server, connections, timeout=0)  # reads what has arrived and was not read yet
+    handle(lambda: _has_requests_in_progress(server), GRACE)
     for channel in list(server.active_channels.values()):
-        channel.handle_close()
+        channel.handle_close()  # before the threads end, which takes a moment: it could ask then
+    server.task_dispatcher.shutdown(timeout=1)
     wasyncore.close_all(connections)
 
 
@@ -117,17 +137,6 @@ def _raise_connection_limit() -> int:
     return min(limit, max(allowed - others, allowed // 2) // 2)
 
 
-def _proxy_settings(trusted_proxy: str | None) -> dict[str, Any]:
-    """Trust the X-Forwarded headers of this proxy: the client's address, the host, the scheme."""
-    if not trusted_proxy:
-        return {}
-    return {
-        "trusted_proxy": trusted_proxy,
-        "trusted_proxy_count": 1,
-        "trusted_proxy_headers": "x-forwarded-for x-forwarded-host x-forwarded-proto",
-    }
-
-
 def _accept_after_others(server: Any, accept: Callable[[], None]) -> None:
     """Accept a connection; if this process has some already, let the others go first for a moment.
 
@@ -139,7 +148,7 @@ def _accept_after_others(server: Any, accept: Callable[[], None]) -> None:
     accept()
 
 
-def _handle_events(server: Any, connections: dict[int, Any], timeout: int = 1) -> None:
+def _handle_events(server: Any, connections: dict[int, Any], timeout: float = 1) -> None:
     """Wait for something to read or write, `timeout` seconds at most, and do it."""
     use_poll = SETTINGS["asyncore_use_poll"]
     wasyncore.loop(timeout=timeout, use_poll=use_poll, map=connections, count=1)
@@ -150,18 +159,13 @@ def _handle_events(server: Any, connections: dict[int, Any], timeout: int = 1) -
             channel.handle_close()
 
 
-def _finish_requests(server: Any, connections: dict[int, Any], listener: socket.socket) -> None:
-    """Stop accepting connections, and go on until the requests that have arrived are answered."""
-    deadline = time.monotonic() + GRACE
-    # The system queues connections that are not accepted yet; below the limit, accept them.
-    while server.readable() and _is_waiting(listener) and time.monotonic() < deadline:
-        _handle_events(server, connections, timeout=0)
-    server.accepting = False  # Channel then closes each connection after its answer
-    server.del_channel()
-    listener.close()
-    _handle_events(server, connections, timeout=0)  # reads what has arrived and was not read yet
-    while _has_requests_in_progress(server) and time.monotonic() < deadline:
-        _handle_events(server, connections)
+def _handle_events_while(
+    server: Any, connections: dict[int, Any], condition: Callable[[], object], seconds: float
+) -> None:
+    """Handle events for so many seconds at most."""
+    end = time.monotonic() + seconds
+    while condition() and (left := end - time.monotonic()) > 0:
+        _handle_events(server, connections, min(left, 1))
 
 
 def _is_waiting(listener: socket.socket) -> bool:

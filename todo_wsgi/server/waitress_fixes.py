@@ -31,7 +31,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
             request, *behind = self.requests
             if self.request:
                 behind.append(self.request)
-            if behind or not self.server.accepting:
+            if behind or self.server.is_stopping:
                 request.headers["CONNECTION"] = "close"
                 self.requests, self.request = [request], None
         for dropped in behind:
