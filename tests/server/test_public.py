@@ -28,6 +28,7 @@ from servers import (
 )
 
 from todo_wsgi.http.password import hash_password
+from todo_wsgi.server import command_line
 from todo_wsgi.storage.guesses import AT_LEAST
 
 PASSWORD = "open sésame: 7"
@@ -115,6 +116,43 @@ def test_it_works_behind_nginx(tmp_path: Path) -> None:
         for number in range(11):
             lie = get("/", credentials("wrong"), f"X-Forwarded-For: 192.0.2.{number}")
             assert status_of(ask(server, lie)) == (401 if number < 10 else 429)
+
+
+def test_a_server_without_our_command_line_refuses_a_plain_password(tmp_path: Path) -> None:
+    environ = {**os.environ, "TODO_PASSWORD": "open sesame"}
+    done = subprocess.run(
+        WAITRESS_SERVE, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 1
+    assert "set it to what `todo-wsgi --password` prints" in done.stderr
+    assert "open sesame" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "hashed", "warns"),
+    [
+        (["--host", "0.0.0.0"], HASH, True),
+        (["--host", "::"], HASH, True),
+        (["--host", "0.0.0.0"], "", False),
+        (["--host", "0.0.0.0", "--trusted-proxy", "192.0.2.1"], HASH, False),
+        (["--host", "127.0.0.2"], HASH, False),
+        (["--host", "::1"], HASH, False),
+    ],
+)
+def test_it_warns_of_passwords_in_the_clear(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    hashed: str,
+    warns: bool,
+) -> None:
+    if hashed:
+        monkeypatch.setenv("TODO_PASSWORD", hashed)
+    command_line.take_listener(command_line.read_settings([*flags, "--port=0"], "serve.py")).close()
+    warning = "serve.py: the password travels in the clear, so others can read it: put a proxy with"
+    printed = capsys.readouterr().err
+    assert printed.startswith(warning) == warns
+    assert printed.count("\n") == warns
 
 
 # In a browser

@@ -401,8 +401,31 @@ def test_an_invalid_proxy_is_reported(capsys: pytest.CaptureFixture[str], addres
     assert f"'{address}' is not an IP address: set --trusted-proxy or TRUSTED_PROXY" in line
 
 
+@pytest.mark.parametrize("site", ["https://todo.example", "todo.example:443", "*.example"])
+def test_an_invalid_site_is_reported(capsys: pytest.CaptureFixture[str], site: str) -> None:
+    line = fails(capsys, "--site", site)
+    assert f"'{site}' is not a host name: set --site or TODO_SITE to a name like todo.ex" in line
+
+
+@pytest.mark.parametrize("text", ["open sesame", ""])
+def test_a_password_that_is_not_hashed_is_reported_and_not_repeated(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("TODO_PASSWORD", text)
+    assert fails(capsys) == (
+        "serve.py: TODO_PASSWORD has to be a hash: "
+        "set it to what `todo-wsgi --password` prints, or unset it\n"
+    )
+
+
+@pytest.mark.parametrize("path", [".", "missing/access.log"])
+def test_an_unusable_access_log_is_reported(capsys: pytest.CaptureFixture[str], path: str) -> None:
+    line = fails(capsys, "--access-log", path)
+    assert f"{path!r} is no file for --access-log: " in line
+
+
 def test_line_breaks_do_not_split_the_message(capsys: pytest.CaptureFixture[str]) -> None:
-    for flag in ("--host", "--db", "--trusted-proxy", "--port"):
+    for flag in ("--host", "--db", "--site", "--trusted-proxy", "--port", "--access-log"):
         fails(capsys, flag, "a\nb/c")
     fails(capsys, "a\nb")
 

@@ -27,7 +27,8 @@ class Admission:
         self, sites: Collection[str], password: Password | None, open_paths: Collection[str]
     ) -> None:
         machine = socket.gethostname().lower()
-        self._names = {*sites, "localhost", machine, f"{machine.partition('.')[0]}.local"}
+        alone = machine.partition(".")[0]
+        self._names = {*sites, "localhost", machine, alone, f"{alone}.local"}
         self._password = password
         self._open_paths = open_paths
         self._check_host = lru_cache(1000)(self._check_name)  # keeps those that passed
