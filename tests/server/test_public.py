@@ -205,7 +205,7 @@ def test_curl_sends_the_password(tmp_path: Path) -> None:
     ids=["todo-wsgi", "serve.py"],
 )
 def test_a_password_is_read_from_two_lines(tmp_path: Path, command: list[str]) -> None:
-    lines = f"{PASSWORD}\n{PASSWORD}\n"
+    lines = f"{PASSWORD}\r\n{PASSWORD}\n"
     hashed = subprocess.run(
         [*command, "--password"], input=lines, capture_output=True, text=True, check=True
     )
@@ -244,10 +244,13 @@ def test_on_a_terminal_the_password_is_asked_for_and_not_shown(
     assert PASSWORD.encode() not in shown
 
 
-@pytest.mark.parametrize("lines", ["", "one\n", "one\ntwo\n", "\n\n"])
+@pytest.mark.parametrize("lines", ["", "one\n", "one\ntwo\n", "\n\n", f"{'x' * 1001}\n" * 2])
 def test_passwords_that_are_empty_or_differ_are_refused(lines: str) -> None:
     done = subprocess.run(
         [BIN / "todo-wsgi", "--password"], input=lines, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "todo-wsgi: nothing was printed: enter the same password twice\n"
+    assert (
+        done.stderr
+        == "todo-wsgi: nothing was printed: enter the same password twice, up to 1,000 characters\n"
+    )

@@ -421,7 +421,8 @@ def test_a_password_that_is_not_hashed_is_reported_and_not_repeated(
 @pytest.mark.parametrize("path", [".", "missing/access.log"])
 def test_an_unusable_access_log_is_reported(capsys: pytest.CaptureFixture[str], path: str) -> None:
     line = fails(capsys, "--access-log", path)
-    assert f"{path!r} is no file for --access-log: " in line
+    assert f"cannot write the access log {path!r}: " in line
+    assert line.endswith("Set --access-log or TODO_ACCESS_LOG to another file\n")
 
 
 def test_line_breaks_do_not_split_the_message(capsys: pytest.CaptureFixture[str]) -> None:

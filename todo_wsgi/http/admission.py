@@ -51,6 +51,10 @@ class Admission:
         try:
             ipaddress.ip_address(name.strip("[]"))
         except ValueError:
+            if not re.fullmatch("[a-z0-9._-]+", name):
+                raise BadRequest(
+                    "The Host header is not one host name. Send it with one."
+                ) from None
             raise MisdirectedRequest(
                 f"This list is not called {name}. If it should be, start it with --site {name} "
                 f"or the variable TODO_SITE={name}; separate several names by commas."

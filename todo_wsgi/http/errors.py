@@ -100,7 +100,6 @@ class TooManyRequests(HTTPError):
     """Too many wrong passwords (RFC 6585, 4); `Retry-After` says how long to wait."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
-    detail = "There were too many wrong passwords. Wait a minute, then reload the page."
 
 
 class InternalServerError(HTTPError):

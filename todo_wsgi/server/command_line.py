@@ -79,7 +79,8 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Nam
     except ValueError as error:
         parser.error(str(error))
     except OSError as error:
-        parser.error(f"{settings.access_log!r} is no file for --access-log: {error.strerror}")
+        problem = f"cannot write the access log {settings.access_log!r}: {error.strerror}"
+        parser.error(f"{problem}. Set --access-log or TODO_ACCESS_LOG to another file")
     if find_spec("waitress") is None:
         parser.error(f"waitress is not installed. Run: {sys.executable} -m pip install waitress")
     return settings
@@ -130,13 +131,13 @@ def _process_count(text: str) -> int:
 def _print_password_hash(parser: argparse.ArgumentParser) -> NoReturn:
     """Ask for a password twice, on the terminal if there is one, print its hash, and exit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # so that getpass can tidy up
-    ask = getpass if sys.stdin.isatty() else lambda _: input()
+    ask = getpass if sys.stdin.isatty() else lambda _: input().rstrip("\r")
     try:
         first, second = ask("Password: "), ask("Again: ")
     except (EOFError, KeyboardInterrupt):
         first = second = ""
-    if not first or first != second:
-        parser.error("nothing was printed: enter the same password twice")
+    if first != second or not 0 < len(first) <= 1000:  # a browser's request has to hold it
+        parser.error("nothing was printed: enter the same password twice, up to 1,000 characters")
     print(hash_password(first.encode(errors="surrogateescape")))
     parser.exit()
 

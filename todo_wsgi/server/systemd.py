@@ -17,7 +17,7 @@ def inherited_listener() -> socket.socket | None:
     is_tcp = listener.type == socket.SOCK_STREAM and listener.family != socket.AF_UNIX
     if os.environ.pop("LISTEN_FDS", "") != "1" or not is_tcp:
         listener.close()
-        raise OSError("it has to be one, of TCP")
+        raise OSError("set ListenStream to one address and port, like 127.0.0.1:8080")
     return listener
 
 
