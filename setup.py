@@ -1,14 +1,31 @@
-"""Only what setup.cfg cannot say: on PyPI, the README's links lead to the repository."""
+"""Only what setup.cfg cannot say: links of the README, and files that stand beside the package."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 from setuptools.config.setupcfg import read_configuration
 
 URL = read_configuration("setup.cfg")["metadata"]["url"]
-README = Path("README.md").read_text(encoding="utf-8")
+README = Path("README.md").read_text(encoding="utf-8")  # on PyPI, its links lead to the repository
 README = re.sub(r"(!\[[^]]*\]\()(?=docs/)", rf"\1{URL}/raw/main/", README)
 README = re.sub(r"(\]\()(?!https?:)", rf"\1{URL}/blob/main/", README)
 
-setup(long_description=README)
+
+class BuildPackage(build_py):
+    """Copies them into todo_wsgi/data/, where storage/resources.py finds them, for a wheel."""
+
+    def run(self) -> None:
+        """Build the package."""
+        super().run()
+        data = Path(self.build_lib, "todo_wsgi", "data")
+        if not self.editable_mode:
+            for folder in ("static", "templates"):
+                shutil.copytree(folder, data / folder, dirs_exist_ok=True)
+            for file in ("init_db.sql", "serve.py"):
+                shutil.copy(file, data)
+
+
+setup(long_description=README, cmdclass={"build_py": BuildPackage})

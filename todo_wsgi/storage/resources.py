@@ -1,7 +1,7 @@
 """The files of the project that are not Python: `templates/`, `static/` and `init_db.sql`.
 
 In a clone they stand beside the package, where one sees them first. In an installed package they
-are inside it, in `todo_wsgi/data/`, and so is serve.py (see `package_dir` in setup.cfg).
+are inside it, in `todo_wsgi/data/`, and so is serve.py (setup.py copies them).
 """
 
 from pathlib import Path
