@@ -1,7 +1,6 @@
 """Only what setup.cfg cannot say: links of the README, and files that stand beside the package."""
 
 import re
-import shutil
 from pathlib import Path
 
 from setuptools import setup
@@ -20,12 +19,12 @@ class BuildPackage(build_py):
     def run(self) -> None:
         """Build the package."""
         super().run()
-        data = Path(self.build_lib, "todo_wsgi", "data")
         if not self.editable_mode:
+            data = f"{self.build_lib}/todo_wsgi/data"
             for folder in ("static", "templates"):
-                shutil.copytree(folder, data / folder, dirs_exist_ok=True)
+                self.copy_tree(folder, f"{data}/{folder}")
             for file in ("init_db.sql", "serve.py"):
-                shutil.copy(file, data)
+                self.copy_file(file, data)
 
 
 setup(long_description=README, cmdclass={"build_py": BuildPackage})

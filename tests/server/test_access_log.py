@@ -138,17 +138,21 @@ def test_it_works_behind_nginx(tmp_path: Path) -> None:
 
 
 @POSIX_ONLY
-def test_processes_share_the_file_while_it_is_copied_and_truncated(tmp_path: Path) -> None:
-    file = tmp_path / "access.log"
+def test_processes_share_the_file_and_logrotate_copies_and_truncates_it(tmp_path: Path) -> None:
+    rotation = tmp_path / "logrotate.conf"
+    rotation.write_text(f"{tmp_path}/access.log {{\ncopytruncate\nrotate 1\n}}\n")
+    rotation.chmod(0o600)  # it does not read one that others could have written
+    rotate = [need("logrotate"), "--force", f"--state={tmp_path}/state", str(rotation)]
     with running([*LOGGING, "--processes", "2"], tmp_path) as server:
         with ThreadPoolExecutor(8) as executor:
             list(executor.map(lambda number: server.send(get(f"/{number}")), range(200)))
         lines = read_lines(tmp_path, 200)
         assert {line[1] for line in lines} == {f"GET /{n} HTTP/1.1" for n in range(200)}
-        with file.open("r+") as log:
-            log.truncate()
-        server.send(get("/after"))
-        assert read_lines(tmp_path, 1)[0][1] == "GET /after HTTP/1.1"
+        subprocess.run(rotate, check=True)
+        for _ in range(10):
+            server.send(get("/after"))
+        assert {line[1] for line in read_lines(tmp_path, 10)} == {"GET /after HTTP/1.1"}
+    assert (tmp_path / "access.log.1").read_text().count("\n") == 200
 
 
 @pytest.mark.parametrize("flags", [[], pytest.param(["--processes", "2"], marks=POSIX_ONLY)])

@@ -42,16 +42,15 @@ class Password:
         is_new = address not in self._addresses
         if not is_new and hmac.compare_digest(digest, self._known):
             return
-        if not given:
-            raise Unauthorized(headers=[_ASK])
         is_right = partial(self._is_right, given, digest)
-        wait = self._judge(address, is_right, is_new, not self._known)
-        if wait:
+        wait = self._judge(address, is_right, is_new, not self._known) if given else 0
+        if wait is None:
+            self._addresses.add(address)
+        elif wait:
             problem = f"There were wrong passwords. Wait {wait} s, then reload the page."
             raise TooManyRequests(problem, headers=[("Retry-After", str(wait))])
-        if wait is not None:
+        else:
             raise Unauthorized(headers=[_ASK])
-        self._addresses.add(address)
 
     def _is_right(self, given: bytes, digest: bytes) -> bool:
         if not self._known:

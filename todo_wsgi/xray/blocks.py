@@ -14,39 +14,13 @@ THREAD = "Process and thread"  # a fact
 SENT, ENVIRON, ROUTE, FORM, CALLS, SQL, TEMPLATE, RESPONSE, NEXT = range(1, 10)
 
 
-# The lessons: things that learners get wrong.
-_TITLES = [
-    "Python does not run in the browser",
-    "One page is several requests",
-    "Without a redirect, a reload posts again",
-    "A redirect is a response, followed by a new request",
-    "GET and POST differ in what they may change",
-    "A link must not delete anything",
-    "A form field is sent under its name",
-    "The body is a stream that can be read once",
-    "Bytes, percent-encoding, str and HTML are four stages of one value",
-    "WSGI requires certain types",
-    "execute does not save; commit does",
-    "The ? is not string formatting",
-    "A global variable is not storage",
-    "Values are escaped where they become HTML",
-    "Server, WSGI, application and proxy each have their own job",
-    "A password is sent with each request",
-]
-
-
 class Lesson(NamedTuple):
-    """One of the sixteen lessons, numbered from 1, as one part of the story shows it."""
+    """One of the sixteen lessons, as one part of the story shows it."""
 
     part: int
-    number: int
     is_mistake: bool
     text: str
-
-    @property
-    def title(self) -> str:
-        """The lesson in one sentence."""
-        return _TITLES[self.number - 1]
+    title: str = ""  # the lesson in one sentence
 
 
 class Text(NamedTuple):

@@ -24,7 +24,11 @@ Lessons = Iterable[Lesson]
 
 def find_lessons(trace: Trace, traces: Traces) -> list[Lesson]:
     """Return the lessons that a request demonstrates, in their order."""
-    return [lesson for find in _FINDERS for lesson in find(trace, traces)]
+    return [
+        lesson._replace(title=title)
+        for title, find in _LESSONS.items()
+        for lesson in find(trace, traces)
+    ]
 
 
 def python_runs_on_the_server(trace: Trace, _: Traces) -> Lessons:
@@ -33,19 +37,19 @@ def python_runs_on_the_server(trace: Trace, _: Traces) -> Lessons:
         "The browser sends text and receives text: it does not run Python. "
         f"All the Python code below ran on the server, in process {trace.process}."
     )
-    yield Lesson(SENT, 1, False, text)
+    yield Lesson(SENT, False, text)
 
 
 def one_page_is_several_requests(trace: Trace, _: Traces) -> Lessons:
     """2. One page is several requests."""
     if is_part(trace):
-        yield Lesson(NEXT, 2, False, "This request loads a part of a page.")
+        yield Lesson(NEXT, False, "This request loads a part of a page.")
     elif files := _files_of(trace):
         text = (
             f"This page also needs {', '.join(files)}; requested so far: {len(trace.needs)}. "
             "The browser does not request files that it has cached."
         )
-        yield Lesson(NEXT, 2, False, text)
+        yield Lesson(NEXT, False, text)
 
 
 def _files_of(trace: Trace) -> list[str]:
@@ -62,22 +66,22 @@ def reload_posts_again(trace: Trace, _: Traces) -> Lessons:
         return
     if trace.redirects_to and trace.code in (307, 308):
         text = f"{trace.code} makes the browser send the {trace.method} again, to the new URL."
-        yield Lesson(NEXT, 3, True, text)
+        yield Lesson(NEXT, True, text)
     elif trace.redirects_to:
         text = (
             "After this redirect, a reload repeats the GET that follows, never this "
             f"{trace.method}. Without the redirect, a reload would repeat the {trace.method}."
         )
-        yield Lesson(NEXT, 3, False, text)
+        yield Lesson(NEXT, False, text)
     elif trace.rows_changed:
         text = (
             f"The {trace.method} changed rows, and the response is not a redirect: reloading this "
             "page sends it again, and changes rows again. Respond with 303."
         )
-        yield Lesson(NEXT, 3, True, text)
+        yield Lesson(NEXT, True, text)
     else:
         text = f"Reloading this page sends the {trace.method} again; it changed nothing this time."
-        yield Lesson(NEXT, 3, False, text)
+        yield Lesson(NEXT, False, text)
 
 
 def redirect_is_a_response(trace: Trace, _: Traces) -> Lessons:
@@ -88,10 +92,10 @@ def redirect_is_a_response(trace: Trace, _: Traces) -> Lessons:
             f"{trace.body_size} bytes. The server does not follow it. The browser reads the "
             "Location header and sends a new request, which is independent of this one."
         )
-        yield Lesson(NEXT, 4, False, text)
+        yield Lesson(NEXT, False, text)
     if trace.came_from:
         text = f"This is a new request, caused by the response to request {trace.came_from}."
-        yield Lesson(NEXT, 4, False, text)
+        yield Lesson(NEXT, False, text)
 
 
 def get_and_post(trace: Trace, _: Traces) -> Lessons:
@@ -105,7 +109,7 @@ def get_and_post(trace: Trace, _: Traces) -> Lessons:
         f"This request has parameters {where}; either method allows both. The difference: a "
         f"{trace.method} {rule}. This one changed {_rows(trace.rows_changed)}."
     )
-    yield Lesson(FORM, 5, False, text)
+    yield Lesson(FORM, False, text)
 
 
 def links_change_nothing(trace: Trace, _: Traces) -> Lessons:
@@ -115,7 +119,7 @@ def links_change_nothing(trace: Trace, _: Traces) -> Lessons:
             f"A {trace.method} changed {_rows(trace.rows_changed)}. Links, prefetching browsers "
             "and search engines send such requests. Use a form with method=post."
         )
-        yield Lesson(SQL, 6, True, text)
+        yield Lesson(SQL, True, text)
 
 
 def names_are_sent(trace: Trace, traces: Traces) -> Lessons:
@@ -132,7 +136,7 @@ def names_are_sent(trace: Trace, traces: Traces) -> Lessons:
         text += f" Not sent: {control.label}, {control.reason}."
     if not missing:
         text += " Fields without a name, unchecked boxes and other buttons are never sent."
-    yield Lesson(FORM, 7, False, text)
+    yield Lesson(FORM, False, text)
 
 
 class _Control(NamedTuple):
@@ -210,10 +214,10 @@ def body_is_read_once(trace: Trace, _: Traces) -> Lessons:
             f"The body is a stream: the first read returned {sizes[0]} bytes, the last one 0, as "
             "nothing was left. Read it once, and store what you need again."
         )
-        yield Lesson(FORM, 8, True, text)
+        yield Lesson(FORM, True, text)
     else:
         text = f"The body is a stream: {sum(sizes)} bytes were read and cannot be read again."
-        yield Lesson(FORM, 8, False, text)
+        yield Lesson(FORM, False, text)
 
 
 def four_stages(trace: Trace, _: Traces) -> Lessons:
@@ -229,7 +233,7 @@ def four_stages(trace: Trace, _: Traces) -> Lessons:
                     f"{value.encode()!r}; the text {value!r}; and HTML, which must spell it "
                     f"{html.escape(value)}."
                 )
-                yield Lesson(FORM, 9, False, text)
+                yield Lesson(FORM, False, text)
                 return
 
 
@@ -247,10 +251,10 @@ def types_of_wsgi(trace: Trace, _: Traces) -> Lessons:
     for who, problem in problems.items():
         if problem:
             complaint = f"wsgiref.validate reports an error of the {who}: {problem}"
-            yield Lesson(RESPONSE, 10, True, complaint)
+            yield Lesson(RESPONSE, True, complaint)
     if not (trace.invalid_response or trace.wrong_header or trace.left_with_exception):
         text += " wsgiref.validate found no error."
-    yield Lesson(RESPONSE, 10, bool(trace.wrong_header), text)
+    yield Lesson(RESPONSE, bool(trace.wrong_header), text)
 
 
 def commit_saves(trace: Trace, _: Traces) -> Lessons:
@@ -266,7 +270,7 @@ def commit_saves(trace: Trace, _: Traces) -> Lessons:
             "": f"execute changed {rows} without a commit: the change is not saved, and other "
             "writers wait. Call commit(), or use “with connection:”.",
         }[end]
-        yield Lesson(SQL, 11, not end, text)
+        yield Lesson(SQL, not end, text)
 
 
 def _rows(count: int) -> str:
@@ -283,13 +287,13 @@ def parameters_are_no_formatting(trace: Trace, _: Traces) -> Lessons:
                     "request can inject their own SQL (SQL injection). Write ? instead, and pass "
                     "the value as a parameter."
                 )
-                yield Lesson(SQL, 12, True, text)
+                yield Lesson(SQL, True, text)
     if any("?" in statement.sql and statement.parameters for statement in trace.statements):
         text = (
             "SQLite receives the SQL text and the parameters separately, so it never parses a "
             "parameter as SQL."
         )
-        yield Lesson(SQL, 12, False, text)
+        yield Lesson(SQL, False, text)
 
 
 def _is_pasted(value: str, sql: str) -> bool:
@@ -308,13 +312,13 @@ def globals_are_no_storage(trace: Trace, _: Traces) -> Lessons:
             f"process {trace.process}, all its threads share it, and a restart loses it. Store "
             "lasting data in the database."
         )
-        yield Lesson(ENVIRON, 13, True, text)
+        yield Lesson(ENVIRON, True, text)
     text = (
         f"This ran in thread {trace.thread} of process {trace.process}. All threads of a process "
         "share its global variables, and may change them at the same time; each process has its "
         "own, and a restart loses them."
     )
-    yield Lesson(ENVIRON, 13, False, text)
+    yield Lesson(ENVIRON, False, text)
 
 
 def where_escaping_happens(trace: Trace, _: Traces) -> Lessons:
@@ -326,12 +330,12 @@ def where_escaping_happens(trace: Trace, _: Traces) -> Lessons:
                 "sends it can inject their own HTML (cross-site scripting). Escape the value where "
                 "it becomes HTML."
             )
-            yield Lesson(TEMPLATE, 14, True, text)
+            yield Lesson(TEMPLATE, True, text)
     for rendering in trace.renderings:
         for name, before, after in rendering.placeholders:
             if re.search("&(amp|lt|gt|quot|#x27);", after) and before.startswith(("'", '"')):
                 text = f"Escaped where it becomes HTML, and only there: ${name}, {before} → {after}"
-                yield Lesson(TEMPLATE, 14, False, text)
+                yield Lesson(TEMPLATE, False, text)
                 return
 
 
@@ -351,7 +355,7 @@ def who_did_what(trace: Trace, _: Traces) -> Lessons:
         "the interface: environ, start_response, and an iterable of bytes; the application chose "
         f"status, headers and body; {trace.server} added its own headers and sent the bytes."
     )
-    yield Lesson(ENVIRON, 15, False, text)
+    yield Lesson(ENVIRON, False, text)
 
 
 def password_is_sent_each_time(trace: Trace, _: Traces) -> Lessons:
@@ -362,27 +366,27 @@ def password_is_sent_each_time(trace: Trace, _: Traces) -> Lessons:
             "Base64 is no encryption: everybody on the way can decode it, unless that is HTTPS. "
             f"This request came by {trace.environ['wsgi.url_scheme']}."
         )
-        yield Lesson(SENT, 16, False, text)
+        yield Lesson(SENT, False, text)
     elif trace.code == 401:
         text = "The browser asks its user for a password, and sends the same request again with it."
-        yield Lesson(NEXT, 16, False, text)
+        yield Lesson(NEXT, False, text)
 
 
-_FINDERS: list[Callable[[Trace, Traces], Lessons]] = [
-    python_runs_on_the_server,
-    one_page_is_several_requests,
-    reload_posts_again,
-    redirect_is_a_response,
-    get_and_post,
-    links_change_nothing,
-    names_are_sent,
-    body_is_read_once,
-    four_stages,
-    types_of_wsgi,
-    commit_saves,
-    parameters_are_no_formatting,
-    globals_are_no_storage,
-    where_escaping_happens,
-    who_did_what,
-    password_is_sent_each_time,
-]
+_LESSONS: dict[str, Callable[[Trace, Traces], Lessons]] = {
+    "Python does not run in the browser": python_runs_on_the_server,
+    "One page is several requests": one_page_is_several_requests,
+    "Without a redirect, a reload posts again": reload_posts_again,
+    "A redirect is a response, followed by a new request": redirect_is_a_response,
+    "GET and POST differ in what they may change": get_and_post,
+    "A link must not delete anything": links_change_nothing,
+    "A form field is sent under its name": names_are_sent,
+    "The body is a stream that can be read once": body_is_read_once,
+    "Bytes, percent-encoding, str and HTML are four stages of one value": four_stages,
+    "WSGI requires certain types": types_of_wsgi,
+    "execute does not save; commit does": commit_saves,
+    "The ? is not string formatting": parameters_are_no_formatting,
+    "A global variable is not storage": globals_are_no_storage,
+    "Values are escaped where they become HTML": where_escaping_happens,
+    "Server, WSGI, application and proxy each have their own job": who_did_what,
+    "A password is sent with each request": password_is_sent_each_time,
+}
