@@ -43,7 +43,7 @@ class Password:
         if not is_new and hmac.compare_digest(digest, self._known):
             return
         is_right = partial(self._is_right, given, digest)
-        wait = self._judge(address, is_right, is_new, not self._known) if given else 0
+        wait = self._judge(address, is_right, is_new, not self._addresses) if given else 0
         if wait is None:
             self._addresses.add(address)
         elif wait:
