@@ -13,28 +13,28 @@ Three tiers, with MVC inside them and HTTP as the ground below. A folder is a ti
 serve.py puts them together. README.md has the picture, and the order for a first reading.
 """
 
-import atexit
-import os
-from functools import partial
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from todo_wsgi.application import Application
-from todo_wsgi.http.admission import Admission, read_sites
-from todo_wsgi.http.password import Password, read_hash
-from todo_wsgi.presentation.static import ICON, STYLE
-from todo_wsgi.storage import guesses
-from todo_wsgi.storage.database import Database
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from todo_wsgi.application import Application
 
 __version__ = "0.1.0"
 __all__ = ["Application", "create_app"]
 
 
 def __getattr__(name: str) -> Any:
-    """Make `todo_wsgi.app` when somebody first asks for it (PEP 562).
+    """Import `Application`, or make `app`, when somebody first asks for it (PEP 562).
 
-    `waitress-serve todo_wsgi:app` and its like serve it. Importing the package opens no database.
+    `waitress-serve todo_wsgi:app` and its like serve `app`. So importing the package opens no
+    database, and takes no time: `__main__.py` can handle Ctrl-C at once.
     """
+    if name == "Application":
+        from todo_wsgi.application import Application
+
+        return Application
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     app = globals()["app"] = create_app()
@@ -54,6 +54,17 @@ def create_app(
     or if its table `todos` is not ours. `sites` are names of the list, by default those in
     TODO_SITE; TODO_PASSWORD is the hash of its password. ValueError if either is malformed.
     """
+    import atexit
+    from functools import partial
+    from pathlib import Path
+
+    from todo_wsgi.application import Application
+    from todo_wsgi.http.admission import Admission, read_sites
+    from todo_wsgi.http.password import Password, read_hash
+    from todo_wsgi.presentation.static import ICON, STYLE
+    from todo_wsgi.storage import guesses
+    from todo_wsgi.storage.database import Database
+
     if sites is None:
         sites = read_sites(os.environ.get("TODO_SITE", ""))
     database = Database(path or os.environ.get("TODO_DB") or "todos.db", mode=mode)

@@ -1,7 +1,11 @@
 """`python -m todo_wsgi` and the command `todo-wsgi`: run serve.py, wherever it is installed."""
 
-import runpy
+import signal
 import sys
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # as serve.py does, and before the other imports
+
+import runpy
 
 from todo_wsgi.storage.resources import FOLDER
 
