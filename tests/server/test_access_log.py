@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import run_sql
 from servers import (
     POSIX_ONLY,
     exchange,
@@ -64,12 +65,15 @@ def test_each_request_is_a_line_whoever_answers_it(tmp_path: Path) -> None:
     with running(LOGGING, tmp_path, environ) as server:
         for sent, *_ in expected:
             server.send(sent)
+        run_sql(tmp_path / "todos.db-guesses", "UPDATE wrong SET count = 10")
+        server.send(get("/", "Authorization: Basic Onk="))
         server.send(b"no request\r\n\r\n")
         server.send(get("/", "no colon"))
         server.send(get("/", "X: " + "x" * 17_000))
-        lines = read_lines(tmp_path, len(expected) + 3)
+        lines = read_lines(tmp_path, len(expected) + 4)
     for line, (_, what, status) in zip(lines, expected, strict=False):
         assert line[:3] == ("127.0.0.1", f"{what} HTTP/1.1", status)
+    assert lines[-4][1:3] == ("GET / HTTP/1.1", "429")
     assert [line[1:3] for line in lines[-3:]] == [("-", "400"), ("-", "400"), ("-", "431")]
     assert lines[0][4:] == ("http://localhost/", "me")
     assert [line[3] for line in lines[1:3]] == ["2", "-"]  # bytes of the body
