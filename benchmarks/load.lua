@@ -2,6 +2,7 @@
 -- wrk prints the numbers of requests and errors, and in microseconds the duration and the median
 -- latency.
 
+wrk.headers["Host"] = "127.0.0.1" -- wrk adds it only later
 local get = wrk.format("GET", "/")
 local post = wrk.format(
   "POST", "/", {["Content-Type"] = "application/x-www-form-urlencoded"}, "text=buy+milk"
