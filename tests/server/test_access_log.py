@@ -8,6 +8,7 @@ import re
 import shlex
 import socket
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -175,6 +176,23 @@ def test_a_log_that_cannot_be_written_is_reported_once_and_holds_nobody_up(tmp_p
         assert server.stop() == 0
     [_, line] = server.output.splitlines()
     assert "Cannot write the access log: [Errno 28] No space left on device" in line
+
+
+FAILING = """
+import socket
+from todo_wsgi.server import serving
+def fail(environ, start_response):
+    raise ValueError
+listener = socket.create_server(("127.0.0.1", 0))
+started = lambda: print("127.0.0.1:%d" % listener.getsockname()[1], flush=True)
+serving.serve(fail, listener, None, started, access_log="access.log")
+"""
+
+
+def test_an_application_that_fails_is_one_line(tmp_path: Path) -> None:
+    with running([sys.executable, "-c", FAILING], tmp_path) as server:
+        assert status_of(server.send(get())) == 500
+        assert [line[2] for line in read_lines(tmp_path, 1)] == ["500"]
 
 
 # The programs that the manual names

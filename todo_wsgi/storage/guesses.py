@@ -42,10 +42,8 @@ def judge(
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000 * is_patient:.0f}")
         try:
             connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                return 1
-            raise
+        except sqlite3.OperationalError:  # another guess is judged
+            return 1
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
         with connection:
             now = time.time()
