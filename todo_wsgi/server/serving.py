@@ -3,6 +3,7 @@
 `serve.py` calls `serve`. The application knows nothing of waitress: any WSGI server will do.
 """
 
+import os
 import select
 import signal
 import socket
@@ -81,9 +82,9 @@ def serve(
     # the loop for the GIL, which lowers the throughput.
     server.adj.send_bytes = settings["outbuf_overflow"]
     server.is_stopping = False
-    signals: list[object] = []
+    signals: list[int] = []
 
-    def stop(number: object, *_: object) -> None:
+    def stop(number: int, *_: object) -> None:
         if not signals or number == signal.SIGINT:
             signals.append(number)
             server.pull_trigger()  # wakes the loop below
@@ -91,7 +92,7 @@ def serve(
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     if until:  # this is one of several processes
-        threading.Thread(target=lambda: stop(until()), daemon=True).start()
+        threading.Thread(target=_signal_after, args=(until,), daemon=True).start()
         server.handle_accept = partial(_accept_after_others, server, server.handle_accept)
     started()
     # This is waitress's server.run(), except that a signal ends it between two events. There it
@@ -135,6 +136,12 @@ def _raise_connection_limit() -> int:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
     return min(limit, max(allowed - others, allowed // 2) // 2)
+
+
+def _signal_after(until: Callable[[], object]) -> None:
+    """Send this process SIGTERM after `until`; once the server is closed, that does nothing."""
+    until()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _accept_after_others(server: Any, accept: Callable[[], None]) -> None:
