@@ -1,10 +1,10 @@
 """Start reading here: settings, application, server. Then go on in `todo_wsgi/application.py`."""
 
-import signal
+import _signal  # built in; `signal` first imports others, during which Ctrl-C is a traceback
 import sys
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while imports run is no traceback
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C while imports run is no traceback
 
 from argparse import Namespace
 from contextlib import closing

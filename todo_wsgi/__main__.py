@@ -1,9 +1,9 @@
 """`python -m todo_wsgi` and the command `todo-wsgi`: run serve.py, wherever it is installed."""
 
-import signal
+import _signal
 import sys
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # as serve.py does, and before the other imports
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # as serve.py does, and before the other imports
 
 import runpy
 
