@@ -1,6 +1,6 @@
 """Start reading here: settings, application, server. Then go on in `todo_wsgi/application.py`."""
 
-import _signal  # built in; `signal` first imports others, during which Ctrl-C is a traceback
+import _signal  # built in, and so there at once; `signal` would import others first
 import sys
 
 if __name__ == "__main__":

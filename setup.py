@@ -14,7 +14,7 @@ README = re.sub(r"(\]\()(?!https?:)", rf"\1{URL}/blob/main/", README)
 
 
 class BuildPackage(build_py):
-    """Copies them into todo_wsgi/data/, where storage/resources.py finds them, for a wheel."""
+    """Copies the files beside the package into todo_wsgi/data/, where a wheel has them."""
 
     def run(self) -> None:
         """Build the package."""

@@ -76,6 +76,22 @@ def test_ctrl_c_does_not_linger(tmp_path: Path, flags: tuple[str, ...]) -> None:
             server.connect()
 
 
+LINGERING = """
+import sys
+from todo_wsgi.server import serving
+serving.LINGER = 1000  # seconds
+import serve
+sys.exit(serve.main(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_ends_the_lingering(tmp_path: Path) -> None:
+    with running([sys.executable, "-c", LINGERING, "--port", "0"], tmp_path) as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert status_of(server.send(get())) == 200
+        assert server.stop(signal.SIGINT) == 0
+
+
 # A socket that outlives the server
 
 

@@ -16,9 +16,9 @@ MAX_FIELDS = 100  # our forms have a handful; each costs time, so thousands woul
 
 INTEGER = "-?[0-9]{1,18}"  # int() accepts more, like "1_000"; 18 digits fit into 64 bits
 FORM_TYPE = "application/x-www-form-urlencoded"
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # an Origin leaves them out, some proxies do not
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # an Origin leaves them out, some proxies do not
 _CUT_OFF = "The request was cut off. Nothing was changed: send it again."
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
 

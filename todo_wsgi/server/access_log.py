@@ -23,10 +23,10 @@ _escape = partial(re.compile(r"[^ !#-\[\]-~]").sub, lambda found: f"\\x{ord(foun
 
 
 class AccessLog:
-    """The log in the file `path`, or on stdout for "-"; or OSError. It names a proxy's clients.
+    """The log in the file `path`, or on stdout for "-". Raises OSError if it cannot be opened.
 
     It appends each line in one write: several processes can share the file, and logrotate can copy
-    and truncate it.
+    and truncate it. For requests from the trusted proxy it names the proxy's client.
     """
 
     def __init__(self, path: str, trusted_proxy: str | None) -> None:

@@ -75,7 +75,7 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Nam
         if "TODO_PASSWORD" in os.environ:
             read_hash(os.environ["TODO_PASSWORD"])
         if settings.access_log not in (None, "-"):
-            open(settings.access_log, "a").close()
+            open(settings.access_log, "a").close()  # to report an error now; each process opens it
     except ValueError as error:
         parser.error(str(error))
     except OSError as error:
