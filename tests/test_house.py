@@ -34,7 +34,7 @@ MAY_IMPORT = {
 # The only modules of the storage tier that these rooms may import.
 KNOWN_OF_STORAGE = {
     "presentation": {"models", "resources", "transfer"},  # what a todo is; where templates are
-    "server": {"errors"},
+    "server": {"backup", "errors"},
     "__main__": {"resources"},
     "__init__": {"database", "guesses"},
     "serve": {"errors"},

@@ -415,7 +415,7 @@ def test_a_file_in_use_keeps_its_journal_mode_for_now(
 def test_any_other_failure_to_enable_wal_is_an_error(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "_upgrade", lambda connection, _: connection.execute("BEGIN"))
+    monkeypatch.setattr(schema, "upgrade", lambda connection, _: connection.execute("BEGIN"))
     with pytest.raises(DatabaseUnusable, match="cannot change into wal mode from within"):
         create_app(database)
 

@@ -22,6 +22,8 @@ from todo_wsgi import __version__
 from todo_wsgi.http.admission import read_sites
 from todo_wsgi.http.password import hash_password, read_hash
 from todo_wsgi.server.systemd import inherited_listener, notify_ready
+from todo_wsgi.storage import backup
+from todo_wsgi.storage.errors import DatabaseUnusable
 
 
 class CannotServe(Exception):
@@ -59,15 +61,26 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Nam
         const=8081,
         help="show what happens to each request, on a second port of this machine (default 8081)",
     )
-    parser.add_argument(
+    commands = parser.add_mutually_exclusive_group()  # they do something else than serve
+    commands.add_argument(
         "--password",
         action="store_true",
         help="ask for a password, and print what to set the variable TODO_PASSWORD to",
+    )
+    commands.add_argument(
+        "--backup",
+        metavar="FOLDER",
+        help="copy the list into this folder, and print the copy's path",
+    )
+    commands.add_argument(
+        "--restore", metavar="COPY", help="replace the list by this copy; a running server goes on"
     )
     parser.add_argument("--version", action="version", version=f"todo_wsgi {__version__}")
     settings = parser.parse_args(arguments)
     if settings.password:
         _print_password_hash(parser)
+    if settings.backup is not None or settings.restore is not None:
+        _back_up_or_restore(parser, settings)
     if settings.xray is not None and settings.processes > 1:
         parser.error("--xray watches one process: leave out --processes and WEB_CONCURRENCY")
     try:
@@ -142,6 +155,30 @@ def _print_password_hash(parser: argparse.ArgumentParser) -> NoReturn:
     parser.exit()
 
 
+def _back_up_or_restore(parser: argparse.ArgumentParser, settings: argparse.Namespace) -> NoReturn:
+    """Do what --backup or --restore says, print what is where now, and exit."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # so that no half copy stays
+    try:
+        if settings.restore is None:
+            say(str(backup.back_up(settings.db, settings.backup)))
+        elif before := backup.restore(settings.db, settings.restore):
+            say(f"Restored {settings.restore}. The list before it is now {before}")
+        else:
+            say(f"Restored {settings.restore}. There was no list before it")
+    except DatabaseUnusable as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.error("interrupted")
+    parser.exit()
+
+
+def say(text: str) -> None:
+    """Print the text, with escapes for what this terminal cannot print."""
+    encoding = sys.stdout.encoding
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
 def configure_logging() -> None:
     """Write the log to stderr."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -189,8 +226,7 @@ def announce(path: object, listener: socket.socket, xray_address: str = "") -> N
     text = f"Serving {path} on {address_of(listener)} (Ctrl-C stops)"
     if xray_address:
         text += f"\nX-ray of each request on {xray_address}"
-    encoding = sys.stdout.encoding  # with escapes for what this terminal cannot print
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    say(text)
     notify_ready()
 
 

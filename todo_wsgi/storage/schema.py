@@ -38,10 +38,10 @@ def prepare(path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
         raise DatabaseUnusable(
             f"This Python has SQLite {sqlite3.sqlite_version}. Take one that has 3.31 or later."
         )
-    _check_path(path)
+    check_path(path)
     try:
         with closing(connect()) as connection:
-            _upgrade(connection, path)
+            upgrade(connection, path)
             _use_wal(connection)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DatabaseUnusable(
@@ -49,7 +49,7 @@ def prepare(path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
         ) from error
 
 
-def _check_path(path: Path) -> None:
+def check_path(path: Path) -> None:
     """Raise DatabaseUnusable, with the cause by name, for a path where no database can be."""
     if not os.path.isdir(path.parent):
         raise DatabaseUnusable(
@@ -81,7 +81,7 @@ class _Schema(NamedTuple):
     indexes: set[str]
 
 
-def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+def upgrade(connection: sqlite3.Connection, path: Path) -> None:
     """Make the schema what init_db.sql says, in one transaction, and keep every row.
 
     Several processes may start at once: all but the first find the work done. Raises
