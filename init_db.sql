@@ -39,7 +39,11 @@ CREATE INDEX IF NOT EXISTS todos_by_completion ON todos (completed_at)
 CREATE INDEX IF NOT EXISTS todos_by_deletion ON todos (deleted_at)
     WHERE deleted_at IS NOT NULL;
 
-PRAGMA user_version = 4; -- todo_wsgi/storage/schema.py upgrades older versions, refuses newer ones
+-- The way back from each newer version. An upgrade adds, it never renames or drops: so no value is
+-- lost. The next version adds: INSERT OR REPLACE INTO todo_way_back VALUES (5, 'DROP INDEX ...');
+CREATE TABLE IF NOT EXISTS todo_way_back (version INTEGER PRIMARY KEY, script TEXT NOT NULL);
+
+PRAGMA user_version = 4; -- todo_wsgi/storage/schema.py upgrades older ones, goes back from newer ones
 
 -- The server's part: end
 

@@ -167,7 +167,7 @@ def test_an_upgraded_database_equals_a_new_one(tmp_path: Path, script: str) -> N
             columns = [column[1:6] for column in connection.execute("PRAGMA table_xinfo(todos)")]
             schemas.append((sorted(columns), connection.execute(others).fetchall()))
     assert schemas[0] == schemas[1]
-    assert len(schemas[0][1]) == 6  # five indexes, and sqlite_sequence
+    assert len(schemas[0][1]) == 7  # five indexes, sqlite_sequence and todo_way_back
 
 
 def test_an_upgrade_from_version_3_keeps_every_row(database: Path) -> None:

@@ -1,10 +1,13 @@
 """The schema of the database file: created where there is none, upgraded where it is old.
 
 `Database` in `database.py` calls `prepare` once, before the first request. init_db.sql alone
-defines the schema; this module upgrades older files to it.
+defines the schema; this module upgrades older files to it. What a newer version has added is
+undone, if that version has noted in the file how.
 """
 
+import logging
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,6 +16,8 @@ from typing import NamedTuple
 
 from todo_wsgi.storage.errors import DatabaseUnusable
 from todo_wsgi.storage.resources import read_resource
+
+logger = logging.getLogger("todo_wsgi")
 
 # The project grew from a tutorial, whose files are upgraded, too.
 _TUTORIAL_COLUMNS = {"id", "text", "created_at"}
@@ -85,7 +90,8 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
     """Make the schema what init_db.sql says, in one transaction, and keep every row.
 
     Several processes may start at once: all but the first find the work done. Raises
-    DatabaseUnusable, and changes nothing, if the schema is newer or not ours.
+    DatabaseUnusable, and changes nothing, if the schema is not ours, or is newer and has not noted
+    the way back.
     """
     script = _read_script()
     with closing(sqlite3.connect(":memory:")) as empty:
@@ -95,10 +101,12 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
         return
     with connection:
         connection.execute("BEGIN IMMEDIATE")
+        original = _read_schema(connection).version
+        _go_back(connection, original, wanted.version)
         found = _read_schema(connection)
         if found.version > wanted.version:
             raise DatabaseUnusable(
-                f"{path} was made by a newer version of todo_wsgi (its schema is {found.version}, "
+                f"{path} was made by a newer version of todo_wsgi (its schema is {original}, "
                 f"this one knows {wanted.version}). Update todo_wsgi, or choose another file."
             )
         if found.columns == _TUTORIAL_COLUMNS or found.columns >= _VERSION_1_COLUMNS:
@@ -117,6 +125,8 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute("DROP TABLE todo_count")
         for statement in _split_script(script):
             connection.execute(statement)
+    if original > wanted.version:
+        logger.warning("%s: went back from schema %s to %s", path, original, wanted.version)
 
 
 def _read_script() -> str:
@@ -147,14 +157,27 @@ def _is_current(found: _Schema, wanted: _Schema) -> bool:
     )
 
 
+def _go_back(connection: sqlite3.Connection, version: int, wanted: int) -> None:
+    """Undo newer versions one by one, as long as each has noted how (init_db.sql says more)."""
+    if not _read_columns(connection, "todo_way_back"):
+        return
+    query = "SELECT script FROM todo_way_back WHERE version = ?"
+    while version > wanted and (note := connection.execute(query, (version,)).fetchone()):
+        for statement in _split_script(note[0]):
+            connection.execute(statement)
+        version -= 1
+        connection.execute(f"PRAGMA user_version = {version}")
+
+
 def _split_script(script: str) -> Iterator[str]:
     """Yield the statements, for the open transaction; `executescript` would commit it first."""
     statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
+    for part in re.split("(?<=;)", script):
+        statement += part
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+    yield statement  # a comment; or it is incomplete, and SQLite says so
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
