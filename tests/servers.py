@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 from urllib.request import urlopen
 
 import html_checks
@@ -198,6 +199,15 @@ def assert_works(server: Server) -> None:
     assert status_of(server.send(get("/healthz"))) == 200
 
 
+def copy_project(folder: Path) -> Path:
+    """Make the folder what a clone of the project would be, without its history."""
+    files = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
+    for name in files.strip("\0").split("\0"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     """Wait until another thread or process makes the condition true."""
     while not condition():
@@ -211,10 +221,13 @@ def need(program: str, *, or_run: str = "") -> str:
     """
     # Debian installs nginx in a folder that is only on root's PATH.
     found = shutil.which(program, path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
-    if found:
-        return found
     message = f"this test needs {program}: install it (on Debian: apt-get install {program})"
     message += or_run and f", or run: {or_run}"
+    return found or cannot_run(message)
+
+
+def cannot_run(message: str) -> NoReturn:
+    """Skip the test, or fail it in CI; `message` says what to do."""
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
@@ -243,11 +256,11 @@ http {{
 
 @contextmanager
 def nginx_before(server: Server, folder: Path, *, without: str = "") -> Iterator[int]:
-    """Run nginx with the manual's configuration, minus the line `without`; yield its port."""
+    """Run nginx with deploy/nginx.conf, minus the line `without`; yield its port."""
     program = need("nginx")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    block = read_manual(r"server \{\n.*?\n\}\n").replace(without, "")
+    block = (ROOT / "deploy/nginx.conf").read_text().replace(without, "")
     block = block.replace("listen 80;", f"listen 127.0.0.1:{port};")
     block = block.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
     config = folder / "nginx.conf"
