@@ -23,6 +23,7 @@ from servers import (
     get,
     need,
     post,
+    receive_all,
     receive_until,
     running,
     serve_command,
@@ -76,20 +77,34 @@ def test_ctrl_c_does_not_linger(tmp_path: Path, flags: tuple[str, ...]) -> None:
             server.connect()
 
 
-LINGERING = """
+PATIENT = """
 import sys
 from todo_wsgi.server import serving
-serving.LINGER = 1000  # seconds
+serving.{} = 1000  # seconds
 import serve
-sys.exit(serve.main(sys.argv[1:]))
+sys.exit(serve.main(["--port", "0"]))
 """
 
 
 def test_ctrl_c_ends_the_lingering(tmp_path: Path) -> None:
-    with running([sys.executable, "-c", LINGERING, "--port", "0"], tmp_path) as server:
+    with running([sys.executable, "-c", PATIENT.format("LINGER")], tmp_path) as server:
         server.process.send_signal(signal.SIGTERM)
         assert status_of(server.send(get())) == 200
         assert server.stop(signal.SIGINT) == 0
+
+
+def test_at_ctrl_c_those_who_have_just_connected_may_still_ask(tmp_path: Path) -> None:
+    with (
+        running([sys.executable, "-c", PATIENT.format("ASK")], tmp_path) as server,
+        server.connect() as client,
+    ):
+        server.process.send_signal(signal.SIGINT)
+        with suppress(ConnectionRefusedError):
+            while True:
+                server.connect().close()
+        client.sendall(get())
+        assert status_of(receive_all(client)) == 200
+        assert server.wait() == 0
 
 
 # A socket that outlives the server

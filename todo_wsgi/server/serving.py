@@ -110,7 +110,7 @@ def serve(
     server.accepting = False
     server.del_channel()
     listener.close()
-    handle(lambda: signal.SIGINT not in signals and server.active_channels, ASK)
+    handle(lambda: server.active_channels, ASK)
     _handle_events(server, connections, timeout=0)  # reads what has arrived and was not read yet
     handle(lambda: _has_requests_in_progress(server), GRACE)
     for channel in list(server.active_channels.values()):
