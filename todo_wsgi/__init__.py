@@ -46,6 +46,7 @@ def create_app(
     *,
     mode: str = "rwc",
     sites: set[str] | None = None,
+    debug: bool = False,
 ) -> Application:
     """Return the application on the database file at `path`.
 
@@ -53,6 +54,7 @@ def create_app(
     folder. A missing file is created, unless `mode` is "rw". Raises DatabaseUnusable if that fails,
     or if its table `todos` is not ours. `sites` are names of the list, by default those in
     TODO_SITE; TODO_PASSWORD is the hash of its password. ValueError if either is malformed.
+    `debug` is for development: error pages then have the traceback.
     """
     import atexit
     from functools import partial
@@ -74,6 +76,6 @@ def create_app(
         password = Password(*read_hash(hashed), judge)
     # They tell nothing about the list. Monitors ask by any name, and error pages need their style.
     open_paths = {"/healthz", STYLE.path, ICON.path}
-    app = Application(database, Admission(sites, password, open_paths))
+    app = Application(database, Admission(sites, password, open_paths), debug=debug)
     atexit.register(app.close)  # under whatever server
     return app

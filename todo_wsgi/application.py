@@ -7,6 +7,7 @@ route leads to its handler, a response goes out. Everything else is called from 
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -47,11 +48,15 @@ class Application:
     """The WSGI application (PEP 3333): any WSGI server can call it, from any number of threads.
 
     `admit` is called with each request first, and raises an HTTPError for one that it refuses.
+    With `debug`, a page that reports a failure of ours has the traceback, too.
     """
 
-    def __init__(self, database: Database, admit: Callable[[Request], None]) -> None:
+    def __init__(
+        self, database: Database, admit: Callable[[Request], None], *, debug: bool = False
+    ) -> None:
         self.database = database
         self.admit = admit
+        self.debug = debug
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request: the server calls this for each (PEP 3333)."""
@@ -73,11 +78,12 @@ class Application:
         except HTTPError as error:
             return pages.error_page(error, request.typed)
         except Exception as error:
+            trace = traceback.format_exc() if self.debug else ""
             if is_unavailable(error):
                 logger.error("%s %r: %s", request.method, request.path, error)
-                return pages.error_page(ServiceUnavailable(), request.typed)
+                return pages.error_page(ServiceUnavailable(), request.typed, trace)
             logger.exception("%s %r", request.method, request.path)
-            return pages.error_page(InternalServerError(), request.typed)
+            return pages.error_page(InternalServerError(), request.typed, trace)
 
     def close(self) -> None:
         """Close the database. Call it when no request is running, and none will come."""

@@ -572,6 +572,27 @@ def test_500_for_a_bug_with_the_traceback_only_in_the_log(
 
 
 @pytest.mark.parametrize(
+    ("bug", "status"), [(ValueError("<secret>"), 500), (OSError("<secret>"), 503)]
+)
+def test_only_a_developer_sees_the_traceback_and_keeps_the_text(
+    database: Path, monkeypatch: pytest.MonkeyPatch, bug: Exception, status: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise bug
+
+    monkeypatch.setattr(models, "insert_todo", fail)
+    for debug in (False, True):
+        with closing(create_app(database, debug=debug)) as app:
+            client = in_process(app)
+            client.asks_twice = False  # under the x-ray, more functions are in the traceback
+            answer = client.post("/", data={"text": "milk & honey"})
+        assert answer.status_code == status
+        assert "milk &amp; honey" in answer.text
+        assert ("in fail\n    raise bug\n" in answer.text) is debug
+        assert (f"{type(bug).__name__}: &lt;secret&gt;\n</pre>" in answer.text) is debug
+
+
+@pytest.mark.parametrize(
     "sql", ["SELEKT", "SELECT id FROM todo", "INSERT INTO todos (text) VALUES (NULL)"]
 )
 def test_500_for_faulty_sql(client: Client, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:

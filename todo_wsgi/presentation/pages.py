@@ -28,6 +28,7 @@ _EDIT = load_template("edit.html")
 _IMPORT = load_template("import.html")
 _ERROR = load_template("error.html")
 _TYPED = load_template("typed.html")
+_TRACE = load_template("trace.html")
 _LISTING = load_template("listing.html")
 
 _FILTER_LABELS = {"all": "All", "active": "Active", "completed": "Completed"}
@@ -124,11 +125,17 @@ def import_page(*, text: str = "", problem: str = "") -> Response:
     return _form_page("Import todos", content, problem)
 
 
-def error_page(error: HTTPError, typed: str = "") -> Response:
-    """Return the page that says what went wrong and what to do, and gives back what was typed."""
+def error_page(error: HTTPError, typed: str = "", trace: str = "") -> Response:
+    """Return the page that says what went wrong and what to do, and gives back what was typed.
+
+    `trace` is the traceback, if the visitor is a developer.
+    """
     title = status_text(error.status)
     content = _ERROR.render(
-        title=title, detail=error.detail, typed=_TYPED.render(text=typed) if typed else ""
+        title=title,
+        detail=error.detail,
+        typed=_TYPED.render(text=typed) if typed else "",
+        trace=_TRACE.render(text=trace) if trace else "",
     )
     return _page(f"Error: {title}", content, status=error.status, headers=error.headers)
 
