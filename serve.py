@@ -5,6 +5,10 @@ import sys
 
 if __name__ == "__main__":
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C while imports run is no traceback
+    if "--reload" in sys.argv:
+        from todo_wsgi.server import reloading
+
+        reloading.reload()  # runs this command again, as its child, and returns there
 
 from argparse import Namespace
 from contextlib import closing
@@ -20,11 +24,9 @@ def main(arguments: list[str] | None = None, program: str = "serve.py") -> int:
     """Serve until SIGTERM or Ctrl-C, and return the exit status: 0, or 2 if it could not start."""
     settings = command_line.read_settings(arguments, program)
     command_line.configure_logging()
+    make_app = partial(create_app, settings.db, sites=settings.site, debug=settings.reload)
     try:
-        with (
-            command_line.take_listener(settings) as listener,
-            closing(create_app(settings.db, sites=settings.site)) as app,
-        ):
+        with command_line.take_listener(settings) as listener, closing(make_app()) as app:
             serve(app, listener, settings)
     except (command_line.CannotServe, DatabaseUnusable) as error:
         print(command_line.one_line(program, error), file=sys.stderr)
@@ -34,18 +36,16 @@ def main(arguments: list[str] | None = None, program: str = "serve.py") -> int:
 
 def serve(app: Application, listener: socket, settings: Namespace) -> None:
     """Hand the application to the server: as it is, in several processes, or under the x-ray."""
-    from todo_wsgi.server import serving  # not above: it needs waitress
+    from todo_wsgi.server import processes, serving  # not above: serving needs waitress
 
     started = partial(command_line.announce, app.database.path, listener)
     answer = partial(
         serving.serve, trusted_proxy=settings.trusted_proxy, access_log=settings.access_log
     )
     if settings.processes > 1:
-        from todo_wsgi.server.processes import supervise
-
         app.close()  # each process makes its own, on the file that is there now
         make_app = partial(create_app, app.database.path, mode="rw", sites=settings.site)
-        supervise(settings.processes, listener, make_app, answer, started)
+        processes.supervise(settings.processes, listener, make_app, answer, started)
     elif settings.xray is None:
         answer(app, listener, started=started)
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -21,7 +23,7 @@ CORE = [file for file in FILES if "xray" not in file.parts]
 # What each room (a folder, or a file beside the folders) may import from the others.
 MAY_IMPORT = {
     "serve": {"todo_wsgi", "server", "storage", "xray"},
-    "__main__": {"storage"},
+    "__main__": {"server", "storage"},
     "__init__": {"application", "http", "presentation", "storage"},
     "application": {"handlers", "http", "presentation", "storage"},
     "handlers": {"http", "presentation", "storage"},
@@ -104,6 +106,13 @@ def test_there_are_no_circular_imports() -> None:
 def test_only_the_command_line_imports_the_xray() -> None:
     knowing = {file.name for file in CORE if any(".xray" in name for name in imports_of(file))}
     assert knowing == {"serve.py"}
+
+
+def test_no_mistake_in_the_application_can_stop_what_reloads_it() -> None:
+    code = "import sys, todo_wsgi.server.reloading; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
+    ours = {"todo_wsgi", "todo_wsgi.server", "todo_wsgi.server.reloading"}
+    assert {name for name in loaded if name.split(".")[0] == "todo_wsgi"} == ours
 
 
 def test_the_package_is_a_handful_of_files_and_folders() -> None:

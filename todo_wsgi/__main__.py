@@ -12,6 +12,10 @@ from todo_wsgi.storage.resources import FOLDER
 
 def main() -> int:
     """Run `main` of serve.py, and return its exit status."""
+    if "--reload" in sys.argv:
+        from todo_wsgi.server import reloading
+
+        reloading.reload()  # as serve.py does
     serve = runpy.run_path(str(FOLDER / "serve.py"))
     status: int = serve["main"](program="todo-wsgi")
     return status

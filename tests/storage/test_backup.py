@@ -394,12 +394,12 @@ def test_a_list_is_backed_up_and_restored(command: list[str | Path], database: P
     run_sql(database, "DELETE FROM todos")
     done = run(command, "--db", database, "--restore", copy)
     [before] = (database.parent / "backups").iterdir()
-    line = f"Restored {copy}. The list before it is now {before}\n"
+    line = f"Restored {copy}. The list before it is in {before}.\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, line, "")
     assert read_texts(database) == ["milk"]
     database.unlink()
     done = run(command, "--db", database, "--restore", copy)
-    assert done.stdout == f"Restored {copy}. There was no list before it\n"
+    assert done.stdout == f"Restored {copy}. There was no list before it.\n"
 
 
 @POSIX_ONLY

@@ -35,7 +35,9 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Nam
 
     SystemExit, with one line on stderr and status 2, if something is wrong with them.
     """
-    parser = _OneLineParser(prog=program, description="Serve the todo list with waitress.")
+    parser = _OneLineParser(
+        prog=program, description="Serve the todo list with waitress.", allow_abbrev=False
+    )
     parser.set_defaults(program=program)
     table: list[tuple[str, str, str, Callable[[str], object], str]] = [
         ("--host", "TODO_HOST", "127.0.0.1", str, "address to listen on, 0.0.0.0 for all"),
@@ -61,20 +63,15 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Nam
         const=8081,
         help="show what happens to each request, on a second port of this machine (default 8081)",
     )
+    parser.add_argument(
+        "--reload", action="store_true", help="for development: restart at each change of a file"
+    )
     commands = parser.add_mutually_exclusive_group()  # they do something else than serve
     commands.add_argument(
-        "--password",
-        action="store_true",
-        help="ask for a password, and print what to set the variable TODO_PASSWORD to",
+        "--password", action="store_true", help="ask for a password, print its hash"
     )
-    commands.add_argument(
-        "--backup",
-        metavar="FOLDER",
-        help="copy the list into this folder, and print the copy's path",
-    )
-    commands.add_argument(
-        "--restore", metavar="COPY", help="replace the list by this copy; a running server goes on"
-    )
+    commands.add_argument("--backup", metavar="FOLDER", help="copy the list into this folder")
+    commands.add_argument("--restore", metavar="COPY", help="replace the list by this copy")
     parser.add_argument("--version", action="version", version=f"todo_wsgi {__version__}")
     settings = parser.parse_args(arguments)
     if settings.password:
@@ -83,6 +80,12 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Nam
         _back_up_or_restore(parser, settings)
     if settings.xray is not None and settings.processes > 1:
         parser.error("--xray watches one process: leave out --processes and WEB_CONCURRENCY")
+    is_for_others = settings.host != "127.0.0.1" or settings.site or settings.trusted_proxy
+    if settings.reload and (is_for_others or settings.processes > 1):
+        parser.error(
+            "--reload shows tracebacks, so one process serves this machine alone: leave out "
+            "--host, --site, --trusted-proxy and --processes, and unset their variables"
+        )
     try:
         settings.site = read_sites(settings.site or "")
         if "TODO_PASSWORD" in os.environ:
@@ -162,10 +165,12 @@ def _back_up_or_restore(parser: argparse.ArgumentParser, settings: argparse.Name
     try:
         if settings.restore is None:
             say(str(backup.back_up(settings.db, settings.backup)))
-        elif before := backup.restore(settings.db, settings.restore):
-            say(f"Restored {settings.restore}. The list before it is now {before}")
         else:
-            say(f"Restored {settings.restore}. There was no list before it")
+            before = backup.restore(settings.db, settings.restore)
+            where = (
+                f"The list before it is in {before}" if before else "There was no list before it"
+            )
+            say(f"Restored {settings.restore}. {where}.")
     except DatabaseUnusable as error:
         parser.error(str(error))
     except KeyboardInterrupt:

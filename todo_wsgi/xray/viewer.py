@@ -1,11 +1,13 @@
 """The web site of the x-ray: a separate WSGI application, only for the user of this machine.
 
-Each path begins with a random key, created at startup. It is not a cookie: browsers send cookies to
-all ports of a host, so the watched application would receive it.
+Each path begins with a random key, created at startup, or by `serve.py --reload`, which
+keeps it from start to start. It is not a cookie: browsers send cookies to all ports of a host, so
+the watched application would receive it.
 """
 
 import hmac
 import logging
+import os
 import secrets
 import socket
 from collections.abc import Iterable, Iterator
@@ -53,7 +55,7 @@ class Viewer:
         names = ("127.0.0.1", "localhost")
         # Browsers omit port 80 (RFC 9110, 4.2.3).
         self._hosts = {f"{name}:{port}" for name in names} | {*(names if port == 80 else ())}
-        self._key = secrets.token_urlsafe(16)
+        self._key = os.environ.get("TODO_RELOAD_KEY") or secrets.token_urlsafe(16)
         self.address = f"http://127.0.0.1:{port}/{self._key}/"
         self._base = f"/{self._key}/"
 
