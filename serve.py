@@ -10,7 +10,6 @@ if __name__ == "__main__":
 
         reloading.reload()  # runs this command again, as its child, and returns there
 
-from argparse import Namespace
 from contextlib import closing
 from functools import partial
 from socket import socket
@@ -34,26 +33,27 @@ def main(arguments: list[str] | None = None, program: str = "serve.py") -> int:
     return 0
 
 
-def serve(app: Application, listener: socket, settings: Namespace) -> None:
+def serve(app: Application, listener: socket, settings: command_line.Settings) -> None:
     """Hand the application to the server: as it is, in several processes, or under the x-ray."""
-    from todo_wsgi.server import processes, serving  # not above: serving needs waitress
+    from todo_wsgi.server import serving  # not above: it needs waitress
 
     started = partial(command_line.announce, app.database.path, listener)
-    answer = partial(
-        serving.serve, trusted_proxy=settings.trusted_proxy, access_log=settings.access_log
-    )
+    proxy, log = settings.trusted_proxy, settings.access_log
+    run = partial(serving.serve, trusted_proxy=proxy, access_log=log)
     if settings.processes > 1:
+        from todo_wsgi.server.processes import supervise
+
         app.close()  # each process makes its own, on the file that is there now
         make_app = partial(create_app, app.database.path, mode="rw", sites=settings.site)
-        processes.supervise(settings.processes, listener, make_app, answer, started)
+        supervise(settings.processes, listener, make_app, run, started)
     elif settings.xray is None:
-        answer(app, listener, started=started)
+        run(app, listener, started=started)
     else:
         from todo_wsgi.xray import viewing
 
         second = command_line.listen("127.0.0.1", settings.xray)
         with second, viewing(app, second, command_line.address_of(listener)) as (watched, xray):
-            answer(watched, listener, started=partial(started, xray))
+            run(watched, listener, started=partial(started, xray))
 
 
 if __name__ == "__main__":

@@ -25,12 +25,14 @@ from todo_wsgi.server.systemd import inherited_listener, notify_ready
 from todo_wsgi.storage import backup
 from todo_wsgi.storage.errors import DatabaseUnusable
 
+Settings = argparse.Namespace  # with an attribute for each flag
+
 
 class CannotServe(Exception):
     """The server cannot start; the message says what to do."""
 
 
-def read_settings(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+def read_settings(arguments: Sequence[str] | None, program: str) -> Settings:
     """Return the settings that `arguments` (None: those of the command line) and variables give.
 
     SystemExit, with one line on stderr and status 2, if something is wrong with them.
@@ -158,7 +160,7 @@ def _print_password_hash(parser: argparse.ArgumentParser) -> NoReturn:
     parser.exit()
 
 
-def _back_up_or_restore(parser: argparse.ArgumentParser, settings: argparse.Namespace) -> NoReturn:
+def _back_up_or_restore(parser: argparse.ArgumentParser, settings: Settings) -> NoReturn:
     """Do what --backup or --restore says, print what is where now, and exit."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # so that no half copy stays
@@ -191,7 +193,7 @@ def configure_logging() -> None:
     logging.getLogger("waitress").setLevel(logging.ERROR)
 
 
-def take_listener(settings: argparse.Namespace) -> socket.socket:
+def take_listener(settings: Settings) -> socket.socket:
     """Return the socket that systemd has passed, or else one that listens at --host and --port.
 
     Raises CannotServe. Warns about a password that others could read on its way there.
