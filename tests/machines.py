@@ -32,8 +32,7 @@ def booted(folder: Path) -> Iterator[Machine]:
     """Boot a machine, and shut it down in the end. `folder` is for what leads there."""
     for program, package in PROGRAMS.items():
         need(program, or_run=f"apt-get install {package}")
-    if os.geteuid():
-        cannot_run("only root can boot a second machine: run the tests as root, too")
+    _ = os.geteuid() == 0 or cannot_run("only root can boot a second machine: run this as root")
     machine = Machine(folder)
     try:
         machine.mount()
