@@ -271,7 +271,7 @@ def test_saving_refuses_nobody_and_cuts_nobody_off(project: Path) -> None:
 # Its end
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     ("code", "sign"),
     [
@@ -291,6 +291,18 @@ def test_a_signal_ends_parent_and_child(
         with pytest.raises(ConnectionRefusedError):  # no child is left that listens
             server.connect()
     assert "Traceback" not in server.output or code == BROKEN
+
+
+def test_a_child_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import os, signal; signal.signal(2, signal.SIG_IGN); os.write(2, b'!'); signal.pause()"
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", code])
+    monkeypatch.setattr(reloading, "PATIENCE", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        child = reloading._Child(listener)
+    child.read()
+    child.close()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child._pid, 0)
 
 
 # The command line

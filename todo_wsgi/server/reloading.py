@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 WATCHED = ("serve.py", "init_db.sql", "templates/*", "static/*", "todo_wsgi/**/*")
 SUFFIXES = (".py", ".sql", ".html", ".css", ".svg")  # not .pyc, nor what editors leave
 PAUSE = 0.3  # seconds between two looks at the files
+PATIENCE = 10  # seconds for a child to stop; then it is killed
 KEY = "TODO_RELOAD_KEY"  # the variable that makes a child; also the key of its x-ray, which stays
 
 _HEAD = (
@@ -47,7 +48,7 @@ _OUR_NAME = re.compile(rb"(?i)\r\nhost:[ \t]*(127\.0\.0\.1|localhost)(:[0-9]+)?[
 
 
 def reload() -> None:
-    """Become the parent, and exit with 0 at SIGTERM or Ctrl-C.
+    """Become the parent, and exit with 0 at SIGTERM, SIGHUP or Ctrl-C.
 
     If the first child ends with 0 (after --help, say) or 2 (it cannot start), exit with that. Only
     return where the caller is to go on: as the child, or to report why the parent cannot listen.
@@ -75,7 +76,7 @@ def reload() -> None:
 def _run(listener: socket.socket) -> int:
     """Run one child after the other until a signal, and return the exit status."""
     signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: signals.append(number))
     listener.setblocking(False)
     listener.set_inheritable(True)  # not every system does so if it copies 3 to 3
@@ -125,11 +126,18 @@ class _Child:
         self.status: int | None = None
 
     def close(self) -> None:
-        """End it, without lingering, and wait for its end."""
+        """End it, without lingering, and wait for its end; kill it if that takes too long.
+
+        A regular expression may hold the GIL for years, a grandchild may hold stderr open.
+        """
         if self.status is None:
             os.kill(self._pid, signal.SIGINT)
-            while self.read() is None:
-                pass
+            while self.status is None and select.select([self.stderr], [], [], PATIENCE)[0]:
+                self.read()
+        if self.status is None:
+            os.kill(self._pid, signal.SIGKILL)
+            os.close(self.stderr)
+            os.waitpid(self._pid, 0)
 
     def read(self) -> int | None:
         """Pass on what it says next; if it has ended, note and return its exit status."""
