@@ -361,6 +361,16 @@ def test_a_copy_with_a_log_beside_it_has_the_changes_in_the_log(tmp_path: Path) 
     assert read_texts(tmp_path / "todos.db") == ["milk"]
 
 
+@POSIX_ONLY
+def test_a_link_to_a_copy_has_the_changes_in_its_log_too(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link.db").symlink_to("../copy.db")
+    with closing(create_app(tmp_path / "copy.db")) as app:
+        in_process(app).post("/", data={"text": "milk"})
+        restore(str(tmp_path / "todos.db"), str(tmp_path / "here" / "link.db"))
+    assert read_texts(tmp_path / "todos.db") == ["milk"]
+
+
 # The command line
 
 

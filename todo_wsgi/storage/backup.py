@@ -49,9 +49,10 @@ def restore(database: str, copy: str) -> Path | None:
     of a newer version, or if the list cannot be replaced.
     """
     with _explaining(f"cannot restore {copy}", "Choose another copy"):
-        path, source = Path(database).absolute(), Path(copy).absolute()
+        path = Path(database).absolute()
+        source = Path(os.path.realpath(copy))  # logs are beside the file, not beside a link to it
         check_path(path)
-        if source.resolve() == path.resolve():
+        if source == path.resolve():
             raise DatabaseUnusable(f"{copy} is the list itself. Choose a copy of it.")
         with (
             TemporaryDirectory(dir=path.parent) as private,
