@@ -221,6 +221,14 @@ def test_an_error_in_a_request_shows_its_traceback(project: Path) -> None:
         assert "ValueError: &lt;b&gt;\n</pre>" in page
 
 
+def test_without_it_no_page_has_a_traceback(tmp_path: Path) -> None:
+    with running(serve_command("--port", "0"), tmp_path) as server:
+        server.database.unlink()
+        page = server.send(get())
+        assert status_of(page) == 503
+        assert b"Traceback" not in page
+
+
 def test_the_browser_shows_the_mistake_and_later_the_list(project: Path, browser: Browser) -> None:
     with start(project) as server, browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
