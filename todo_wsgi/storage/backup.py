@@ -59,7 +59,9 @@ def restore(database: str, copy: str) -> Path | None:
             closing(connect(Path(private, "list.db"), "rwc")) as ready,
         ):
             _read(source, ready)
-            with _explaining(f"cannot replace {database}", "Correct that, or move it away"):
+            with _explaining(
+                f"cannot replace {database}", "Try again, or stop its server and move it away"
+            ):
                 if path.exists():
                     return _replace(path, ready)
                 _write(ready, path, check=True)
