@@ -409,7 +409,7 @@ def test_a_list_is_backed_up_and_restored(command: list[str | Path], database: P
     assert read_texts(database) == ["milk"]
     database.unlink()
     done = run(command, "--db", database, "--restore", copy)
-    assert done.stdout == f"Restored {copy}. There was no list before it.\n"
+    assert done.stdout == f"Restored {copy}. There was no list before.\n"
 
 
 @POSIX_ONLY

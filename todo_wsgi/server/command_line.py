@@ -169,9 +169,7 @@ def _back_up_or_restore(parser: argparse.ArgumentParser, settings: Settings) -> 
             say(str(backup.back_up(settings.db, settings.backup)))
         else:
             before = backup.restore(settings.db, settings.restore)
-            where = (
-                f"The list before it is in {before}" if before else "There was no list before it"
-            )
+            where = f"The list before it is in {before}" if before else "There was no list before"
             say(f"Restored {settings.restore}. {where}.")
     except DatabaseUnusable as error:
         parser.error(str(error))

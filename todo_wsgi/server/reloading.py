@@ -143,7 +143,7 @@ class _Child:
         """Pass on what it says next; if it has ended, note and return its exit status."""
         if data := os.read(self.stderr, 65536):
             os.write(2, data)
-            self.said = (self.said + data)[-65536:]
+            self.said = (self.said + data)[-10_000:]
         else:
             os.close(self.stderr)
             self.status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
@@ -155,11 +155,10 @@ def _answer(listener: socket.socket, child: _Child) -> None:
     with suppress(OSError), listener.accept()[0] as connection:
         connection.settimeout(1)
         head = connection.recv(65536).partition(b"\r\n\r\n")[0] + b"\r\n"
-        lines = child.said.decode(errors="replace").replace("\0", "\ufffd").splitlines()[-100:]
         page = _PAGE.format(
             elsewhere="" if head.startswith(b"GET ") else "; url=/",
             status=child.status,
-            said=html.escape("\n".join(lines)),
+            said=html.escape(child.said.decode(errors="replace").replace("\0", "\ufffd")),
         ).encode()
         answer = _HEAD.format(len(page)).encode() + page * (not head.startswith(b"HEAD "))
         # Another site's name may lead to this machine (DNS rebinding).
