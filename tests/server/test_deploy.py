@@ -25,13 +25,6 @@ from servers import ROOT, copy_project, read_manual, running, serve_command, wai
 pytestmark = pytest.mark.timeout(240)
 
 DATABASE = "var/lib/todo/todos.db"
-VERSION_5 = {
-    "init_db.sql": (
-        "PRAGMA user_version = 4;",
-        "INSERT OR REPLACE INTO todo_way_back VALUES (5, '');\nPRAGMA user_version = 5;",
-    ),
-    "todo_wsgi/storage/schema.py": ("_ADDED_COLUMNS = {", '_ADDED_COLUMNS = {"note": "TEXT",'),
-}
 
 
 class Production:
@@ -177,13 +170,20 @@ def test_a_release_that_does_not_work_is_refused(
     assert "! [remote rejected] main -> main" in output
     assert production.current == before
     assert "Todos" in production.page
+    assert production.commit not in production.machine.run("ls /srv/todo/releases")
+
+
+def test_a_commit_that_cannot_be_released_is_refused(production: Production) -> None:
+    production.type("git rm --quiet deploy/release")
+    assert "! [remote rejected] main -> main" in production.push()
+    assert "-- " in production.type(BACK.replace(" back", ""))  # the script is still there
 
 
 def test_changed_files_on_the_server_are_not_overwritten(production: Production) -> None:
     production.machine.run("echo '# by hand' >> /srv/todo/app/serve.py")
     production.append("templates/list.html", "<!-- other -->")
     output = production.push()
-    assert "Files were changed here, on the server: see git status." in output
+    assert "-- Files were changed on the server." in output
     assert "# by hand" in production.machine.run("tail -1 /srv/todo/app/serve.py")
     production.machine.run("git -C /srv/todo/app checkout --quiet .")
     production.push()
@@ -208,33 +208,46 @@ def test_one_push_at_a_time(production: Production) -> None:
 
 
 def test_a_newer_schema_goes_up_and_back_and_up_again(production: Production) -> None:
-    for file, (old, new) in VERSION_5.items():
-        production.edit(file, old, new)
     database = production.database
+    version = version_of(database)
+    way_back = f"INSERT OR REPLACE INTO todo_way_back VALUES ({version + 1}, '');"
+    pragma = "PRAGMA user_version = {};"
+    new = f"{way_back}\n{pragma.format(version + 1)}"
+    production.edit("init_db.sql", pragma.format(version), new)
+    columns = "_ADDED_COLUMNS = {"
+    production.edit("todo_wsgi/storage/schema.py", columns, columns + '"note": "TEXT",')
     with production.visited():
         output = production.push()
         assert f"-- {production.commit} runs." in output
         run_sql(database, "UPDATE todos SET note = 'with cream' WHERE id = 1")
         production.type(BACK)
         assert production.current != production.commit
-        assert version_of(database) == 4
-        production.type("ssh root@todo.example /srv/todo/app/deploy/release main")
+        assert version_of(database) == version
+        production.type(BACK.replace("back", "main"))
     assert production.current == production.commit
-    assert version_of(database) == 5
+    assert version_of(database) == version + 1
     assert production.machine.run(f"sqlite3 /{DATABASE} 'SELECT note FROM todos WHERE id = 1'") == (
         "with cream\n"
     )
 
 
-def test_a_schema_without_a_way_back_is_refused(production: Production) -> None:
+def test_a_schema_without_a_way_back_is_refused_unless_that_is_meant(
+    production: Production,
+) -> None:
     before, version = production.current, version_of(production.database)
-    for file in ("init_db.sql",):
-        production.edit(file, f"user_version = {version}", f"user_version = {version + 2}")
+    pragma = "PRAGMA user_version = {};"
+    production.edit("init_db.sql", pragma.format(version), pragma.format(version + 2))
     with production.visited():
         output = production.push()
-    assert "There would be no way back" in output
-    assert production.current == before
-    assert version_of(production.database) == version
+        assert "There would be no way back." in output
+        assert production.current == before
+        assert version_of(production.database) == version
+        command = read_manual(r"ssh root@todo\.example NO_WAY_BACK=1 \S+ COMMIT")
+        output = production.type(command.replace("COMMIT", production.commit))
+        assert output.endswith(f"-- {production.commit} runs.\n")
+        assert version_of(production.database) == version + 2
+    assert "There is no release to go back to." in production.type(BACK)
+    assert "main -> main\n" in production.type("git push prod main")
 
 
 def version_of(database: Path) -> int:
@@ -275,6 +288,38 @@ def test_copies_are_made_each_night_and_put_back(production: Production) -> None
     assert copy in output
     assert "precious" in production.page
     assert set(machine.run("stat --format %U /var/lib/todo/*").split()) == {"todo"}
+    assert machine.run("stat --format '%U %a' /var/lib/todo") == "todo 700\n"
+
+
+@pytest.mark.parametrize("name", ["", "https://todo.example", "todo.example:80", "-x", "todo..x"])
+def test_setup_wants_a_host_name(production: Production, name: str) -> None:
+    output = production.machine.run(f"/srv/todo/app/deploy/setup {name} 2>&1")
+    assert output == ("Give a host name, without https:// or a port: deploy/setup todo.example\n")
+
+
+def test_setup_again_leads_to_the_same_release_by_another_name(production: Production) -> None:
+    machine, before = production.machine, production.current
+    machine.run("printf 'WEB_CONCURRENCY=2' >>/etc/todo.env")  # without an end of line
+    setup = read_manual(r"/srv/todo/app/deploy/setup todo\.example")
+    with production.visited():
+        machine.run(setup.replace("todo.example", "list.example"))
+        there = "curl -s -o /dev/null -w '%{http_code}' -H 'Host: list.example' 127.0.0.1:8080"
+        assert machine.run(there) == "200"
+        assert production.current == before
+    machine.run("sed -i /WEB/d /etc/todo.env")
+    machine.run(setup)
+    assert machine.run(there) == "421"
+    assert machine.run("cat /etc/todo.env") == "TODO_SITE=todo.example\n"
+
+
+def test_settings_that_prevent_every_start_are_reported(production: Production) -> None:
+    production.append("templates/list.html", "<!-- later -->")
+    production.machine.run("echo TODO_PASSWORD=plain >>/etc/todo.env")
+    output = production.push()
+    assert "TODO_PASSWORD has to be" in output
+    assert "-- Nothing starts" in output
+    production.machine.run("sed -i /PASSWORD/d /etc/todo.env")
+    assert "Todos" in production.page  # systemd has gone on trying
 
 
 def test_caddy_encrypts_and_the_password_is_asked_for(production: Production) -> None:

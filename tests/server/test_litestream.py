@@ -59,15 +59,21 @@ def replicating(config: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def restored(config: Path) -> list[str]:
-    """Return the texts of the list that the manual's command restores to the folder `two`."""
-    words = (
-        read_manual(r"litestream restore .*?/var/lib/todo/todos\.db").replace("\\\n", " ").split()
-    )
-    words[words.index("/etc/litestream.yml")] = str(config)
-    flags = [*words[1:-1], "-force", "-o", str(config.parent / "two" / "todos.db")]
-    command = [str(BIN / words[0]), *flags, str(config.parent / "one" / "todos.db")]
-    done = subprocess.run(command, capture_output=True)
-    return [] if done.returncode else read_texts(config.parent / "two" / "todos.db")
+    """Return the texts of the list that the manual's command restores, as `copy.db`."""
+    line = read_manual(r"litestream restore .*?/var/lib/todo/todos\.db").replace("\\\n", " ")
+    copy = config.parent / "copy.db"
+    path = re.search(r"path: (.*)", config.read_text(encoding="utf-8"))
+    assert path
+    for there, here in {
+        "/etc/litestream.yml": str(config),
+        "/var/lib/todo/copy.db": str(copy),
+        "/var/lib/todo/todos.db": path[1],
+    }.items():
+        assert there in line
+        line = line.replace(there, here)
+    copy.unlink(missing_ok=True)
+    done = subprocess.run([BIN / "litestream", *line.split()[1:]], capture_output=True)
+    return [] if done.returncode else read_texts(copy)
 
 
 def add(server: Server, *texts: str) -> None:
@@ -84,11 +90,15 @@ def test_the_list_goes_on_at_another_machine(config: Path) -> None:
             wait_until(lambda: restored(config) == texts)
             litestream.kill()
         server.process.kill()
-    with running(serve_command("--port", "0"), two) as server:
+    two.mkdir()
+    with running(serve_command("--port", "0"), two) as server:  # with an empty list
+        restore(str(two / "todos.db"), str(config.parent / "copy.db"))
         shown = re.findall(r'dir="auto">(.*?)</span>', server.send(get()).decode())
         assert shown == texts[::-1]
-        add(server, "after")
-    assert read_texts(two / "todos.db") == [*texts, "after"]
+        config.write_text(config.read_text().replace(str(one), str(two)))
+        with replicating(config):
+            add(server, "after")
+            wait_until(lambda: restored(config) == [*texts, "after"])
 
 
 def test_a_restored_list_reaches_the_other_machine(config: Path) -> None:
