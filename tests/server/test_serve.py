@@ -433,6 +433,8 @@ def test_line_breaks_do_not_split_the_message(capsys: pytest.CaptureFixture[str]
 
 def test_an_unknown_flag_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unrecognized arguments: --prot" in fails(capsys, "--prot")
+    assert "unrecognized arguments: --back x" in fails(capsys, "--back", "x")
+    assert "name a folder after --backup" in fails(capsys, "--backup", "")
 
 
 def test_a_missing_folder_is_reported(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ def test_a_backup_stays_although_the_clock_was_put_back(database: Path) -> None:
 
 
 def test_a_missing_list_is_not_created_by_a_backup(database: Path) -> None:
-    with pytest.raises(DatabaseUnusable, match=r"cannot copy .*: unable to open database file"):
+    with pytest.raises(DatabaseUnusable, match=r"cannot copy .*: .*No such file"):
         back_up(str(database), str(database.parent / "copies"))
     assert os.listdir(database.parent) == []
 
@@ -160,6 +160,7 @@ def test_a_restored_list_replaces_the_one_that_is_copied_first(database: Path) -
     assert read_texts(before) == ["old"]
     assert database.stat().st_ino == inode
     assert before.parent == database.parent / "backups"
+    assert os.name != "posix" or stat.S_IMODE(before.parent.stat().st_mode) == 0o700
     assert NAME_OF_THE_ONE_BEFORE.fullmatch(before.name)
     assert sorted(os.listdir(database.parent)) == ["backups", "copy.db", "todos.db"]
 
@@ -427,7 +428,7 @@ def test_names_may_contain_any_characters(tmp_path: Path) -> None:
 def test_an_error_is_one_line_whatever_the_names(database: Path) -> None:
     make_list(database)
     line = fails("--db", database, "--restore", "no\nsuch\ncopy")
-    assert line.startswith("todo-wsgi: cannot restore no such copy: unable to open database file.")
+    assert line.startswith("todo-wsgi: cannot restore no such copy: [Errno 2] No such file")
     assert "No such file" in fails("--db", database, "--backup", "no/such\nfolder")
     assert "There is no folder" in fails("--db", "no/such\nlist", "--restore", database)
 

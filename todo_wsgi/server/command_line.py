@@ -78,7 +78,9 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> Settings:
     settings = parser.parse_args(arguments)
     if settings.password:
         _print_password_hash(parser)
-    if settings.backup is not None or settings.restore is not None:
+    if "" in (settings.backup, settings.restore):
+        parser.error("name a folder after --backup, or a copy after --restore")
+    if settings.backup or settings.restore:
         _back_up_or_restore(parser, settings)
     if settings.xray is not None and settings.processes > 1:
         parser.error("--xray watches one process: leave out --processes and WEB_CONCURRENCY")

@@ -51,7 +51,7 @@ def reload() -> None:
     """Become the parent, and exit with 0 at SIGTERM, SIGHUP or Ctrl-C.
 
     If the first child ends with 0 (after --help, say) or 2 (it cannot start), exit with that. Only
-    return where the caller is to go on: as the child, or to report why the parent cannot listen.
+    return when the caller should go on: as the child, or to report why the parent cannot listen.
     """
     if sys.platform == "win32":
         print("--reload does not work on Windows: leave it out.", file=sys.stderr)
@@ -67,14 +67,14 @@ def reload() -> None:
     except (argparse.ArgumentError, ValueError, OSError):
         return
     os.environ[KEY] = secrets.token_urlsafe(16)
-    # A .pyc holds for all that is saved in the same second and is as long.
+    # A .pyc passes as current for any source of the same second and size.
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     with listener:
         sys.exit(_run(listener))
 
 
 def _run(listener: socket.socket) -> int:
-    """Run one child after the other until a signal, and return the exit status."""
+    """Run one child after another until a signal, and return the exit status."""
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: signals.append(number))
@@ -151,7 +151,7 @@ class _Child:
 
 
 def _answer(listener: socket.socket, child: _Child) -> None:
-    """Answer one request with what the child has said; a client may do what it wants."""
+    """Answer one request with what the child has said; whatever the client does."""
     with suppress(OSError), listener.accept()[0] as connection:
         connection.settimeout(1)
         head = connection.recv(65536).partition(b"\r\n\r\n")[0] + b"\r\n"

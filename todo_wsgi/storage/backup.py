@@ -1,7 +1,7 @@
 """Copies of the list, made and put back while a server runs: `--backup` and `--restore`.
 
 SQLite's backup API reads a database as of one moment, and replaces one in one transaction: others
-see the list of before, or the restored one. What is unfinished is in a private folder.
+see the list of before, or the restored one. Unfinished files stay in a private folder.
 """
 
 import os
@@ -30,6 +30,7 @@ def back_up(database: str, folder: str) -> Path:
     """
     with _explaining(f"cannot copy {database} into {folder}", "Correct that"):
         path, target = Path(database).absolute(), Path(folder).absolute()
+        path.stat()  # whose errors say more than SQLite's
         with closing(connect(path, "rw")) as source:
             source.execute(_IS_A_LIST)
             target.mkdir(mode=0o700, exist_ok=True)
@@ -52,6 +53,7 @@ def restore(database: str, copy: str) -> Path | None:
         path = Path(database).absolute()
         source = Path(os.path.realpath(copy))  # logs are beside the file, not beside a link to it
         check_path(path)
+        source.stat()
         if source == path.resolve():
             raise DatabaseUnusable(f"{copy} is the list itself. Choose a copy of it.")
         with (
