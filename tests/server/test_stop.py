@@ -31,6 +31,8 @@ from servers import (
     wait_until,
 )
 
+from todo_wsgi.server import serving
+
 pytestmark = POSIX_ONLY
 
 PROCESSES = pytest.mark.parametrize("flags", [(), ("--processes", "2")], ids=["1", "2"])
@@ -93,15 +95,17 @@ def test_ctrl_c_ends_the_lingering(tmp_path: Path) -> None:
         assert server.stop(signal.SIGINT) == 0
 
 
-def test_at_ctrl_c_those_who_have_just_connected_may_still_ask(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", ["ASK", "ASK_FIRST"])
+def test_at_ctrl_c_those_who_have_just_connected_may_still_ask(tmp_path: Path, limit: str) -> None:
     with (
-        running([sys.executable, "-c", PATIENT.format("ASK")], tmp_path) as server,
+        running([sys.executable, "-c", PATIENT.format(limit)], tmp_path) as server,
         server.connect() as client,
     ):
         server.process.send_signal(signal.SIGINT)
         with suppress(ConnectionRefusedError):
             while True:
                 server.connect().close()
+        time.sleep(2 * serving.ASK)
         client.sendall(get())
         assert status_of(receive_all(client)) == 200
         assert server.wait() == 0

@@ -47,7 +47,8 @@ FROM_PROXY: dict[str, Any] = {
 }
 # The parts of a stop, in seconds.
 LINGER = 1  # each answer is the last of its connection; new connections are still accepted
-ASK = 0.2  # those that were accepted last may send a request
+ASK = 0.2  # those that are connected may send one more request
+ASK_FIRST = 0.5  # and those that have not sent a byte yet may still do so
 GRACE = 5  # requests in progress get to finish
 
 
@@ -111,6 +112,7 @@ def serve(
     server.del_channel()
     listener.close()
     handle(lambda: server.active_channels, ASK)
+    handle(lambda: any(map(_is_silent, server.active_channels.values())), ASK_FIRST)
     _handle_events(server, connections, timeout=0)  # reads what has arrived and was not read yet
     handle(lambda: _has_requests_in_progress(server), GRACE)
     for channel in list(server.active_channels.values()):
@@ -178,6 +180,12 @@ def _handle_events_while(
 def _is_waiting(listener: socket.socket) -> bool:
     """Whether a connection waits to be accepted."""
     return bool(select.select([listener], [], [], 0)[0])
+
+
+def _is_silent(channel: Any) -> bool:
+    """Whether the client has not sent a byte yet."""
+    silent: bool = channel.last_activity == channel.creation_time
+    return silent
 
 
 def _has_requests_in_progress(server: Any) -> bool:
