@@ -74,13 +74,13 @@ class Production:
         ) as visitors:
             yield
             output, _ = visitors.communicate()
-        count, confirmed, failures, longest = json.loads(output)
+        count, confirmed, failures, closed, longest = json.loads(output)
         assert count > 20
-        assert may_fail or failures == []
+        assert may_fail or (failures == [] and len(closed) <= 1)
         times = Counter(read_texts(self.database))
         assert [text for text in confirmed if times[text] != 1] == []
         assert max(times.values()) == 1
-        print(f"{count} requests, {len(confirmed)} changes, longest wait {longest:.2f} s")
+        print(f"{count} requests, {len(closed)} repeated, longest wait {longest:.2f} s")
 
 
 @pytest.fixture(scope="module")
