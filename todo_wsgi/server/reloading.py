@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from contextlib import closing, suppress
 from glob import glob
 from pathlib import Path
@@ -130,9 +131,10 @@ class _Child:
 
         A regular expression may hold the GIL for years, a grandchild may hold stderr open.
         """
-        if self.status is None:
-            os.kill(self._pid, signal.SIGINT)
-            while self.status is None and select.select([self.stderr], [], [], PATIENCE)[0]:
+        deadline = time.monotonic() + PATIENCE
+        while self.status is None and time.monotonic() < deadline:
+            os.kill(self._pid, signal.SIGINT)  # again and again: a Python that starts may miss one
+            if select.select([self.stderr], [], [], PAUSE)[0]:
                 self.read()
         if self.status is None:
             os.kill(self._pid, signal.SIGKILL)
