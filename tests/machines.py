@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ class Machine:
         self.boot()
 
     def remove(self) -> None:
-        self._nspawn.kill()  # and with it all that runs there
+        os.kill(int(self.leader), signal.SIGKILL)  # the first process there: all others end, too
         self._nspawn.wait(TIMEOUT)
         subprocess.run(["umount", "--lazy", self.root, self.top], check=True)
         self.top.rmdir()
