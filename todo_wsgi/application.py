@@ -48,7 +48,7 @@ class Application:
     """The WSGI application (PEP 3333): any WSGI server can call it, from any number of threads.
 
     `admit` is called with each request first, and raises an HTTPError for one that it refuses.
-    With `debug`, a page that reports a failure of ours has the traceback, too.
+    With `debug`, the page of an unexpected exception has its traceback, too.
     """
 
     def __init__(

@@ -153,7 +153,7 @@ class _Child:
 
 
 def _answer(listener: socket.socket, child: _Child) -> None:
-    """Answer one request with what the child has said; whatever the client does."""
+    """Answer one request with what the child has said, whatever the client does."""
     with suppress(OSError), listener.accept()[0] as connection:
         connection.settimeout(1)
         head = connection.recv(65536).partition(b"\r\n\r\n")[0] + b"\r\n"
