@@ -298,7 +298,11 @@ def test_setup_wants_a_host_name(production: Production, name: str) -> None:
 
 
 def test_setup_again_leads_to_the_same_release_by_another_name(production: Production) -> None:
+    production.append("templates/list.html", "<!-- regretted -->")
+    production.push()
+    production.type(BACK)
     machine, before = production.machine, production.current
+    assert before != production.commit
     machine.run("printf 'WEB_CONCURRENCY=2' >>/etc/todo.env")  # without an end of line
     setup = read_manual(r"/srv/todo/app/deploy/setup todo\.example")
     with production.visited():
