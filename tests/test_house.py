@@ -108,6 +108,13 @@ def test_only_the_command_line_imports_the_xray() -> None:
     assert knowing == {"serve.py"}
 
 
+def test_the_xray_records_then_tells_then_shows() -> None:
+    rooms = ["record", "story", "show"]
+    for file in PACKAGE.glob("xray/*/*.py"):
+        known = {name.split(".")[2] for name in imports_of(file) if "todo_wsgi.xray." in name}
+        assert known <= set(rooms[: rooms.index(file.parent.name) + 1]), file
+
+
 def test_no_mistake_in_the_application_can_stop_what_reloads_it() -> None:
     code = "import sys, todo_wsgi.server.reloading; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()

@@ -11,9 +11,9 @@ from wsgiref.util import setup_testing_defaults
 from werkzeug.test import Client, TestResponse
 
 from todo_wsgi.xray import XRay
-from todo_wsgi.xray.blocks import Story
-from todo_wsgi.xray.story import tell
-from todo_wsgi.xray.text import Printer
+from todo_wsgi.xray.show.terminal import Printer
+from todo_wsgi.xray.story.blocks import Story
+from todo_wsgi.xray.story.parts import tell
 
 App = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 

@@ -31,12 +31,14 @@ from xrays import Watched, answering, client_environ, watching
 from todo_wsgi import Application, create_app
 from todo_wsgi.presentation.templating import SafeHTML
 from todo_wsgi.storage.models import Todo
-from todo_wsgi.xray import XRay, calls, middleware, pages, sql, todo
-from todo_wsgi.xray.blocks import Table, Tree
-from todo_wsgi.xray.source import is_application
-from todo_wsgi.xray.story import tell
-from todo_wsgi.xray.trace import MAX_BODY, MAX_EVENTS, MAX_REQUESTS, Call, Trace, on
-from todo_wsgi.xray.values import describe
+from todo_wsgi.xray import XRay
+from todo_wsgi.xray.record import calls, middleware, sql, todo
+from todo_wsgi.xray.record.source import is_application
+from todo_wsgi.xray.record.trace import MAX_BODY, MAX_EVENTS, MAX_REQUESTS, Call, Trace, on
+from todo_wsgi.xray.record.values import describe
+from todo_wsgi.xray.show import pages
+from todo_wsgi.xray.story.blocks import Table, Tree
+from todo_wsgi.xray.story.parts import tell
 
 # The story of a request
 

@@ -16,7 +16,7 @@ from servers import POSIX_ONLY, read_manual
 from xrays import one_line, watching
 
 from todo_wsgi.xray import __main__ as command
-from todo_wsgi.xray.text import Printer, columns
+from todo_wsgi.xray.show.terminal import Printer, columns
 
 PARTS = ["1. What the browser sent", "5. The functions that ran", "9. What the browser does next"]
 

@@ -21,7 +21,7 @@ from xrays import Watched, answering, client_environ, watching
 
 from todo_wsgi import create_app
 from todo_wsgi.http.password import hash_password
-from todo_wsgi.xray.blocks import Table
+from todo_wsgi.xray.story.blocks import Table
 
 
 @pytest.fixture

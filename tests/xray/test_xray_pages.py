@@ -37,8 +37,8 @@ from servers import (
 from werkzeug.test import Client, TestResponse
 from xrays import Watched, watching
 
-from todo_wsgi.xray import pages
-from todo_wsgi.xray.viewer import Viewer
+from todo_wsgi.xray.show import pages
+from todo_wsgi.xray.show.viewer import Viewer
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def newest(site: Server) -> str:
 def test_under_another_server_the_request_is_reconstructed(tmp_path: Path) -> None:
     (tmp_path / "watched.py").write_text(
         "import time\nfrom todo_wsgi import create_app\nfrom todo_wsgi.xray import XRay\n"
-        "from todo_wsgi.xray.story import tell\nxray = XRay(create_app('todos.db'))\n"
+        "from todo_wsgi.xray.story.parts import tell\nxray = XRay(create_app('todos.db'))\n"
         "def app(environ, start_response):\n"
         "    body = xray(environ, start_response)\n"
         "    part = tell(xray.traces.last()[0], xray.traces).parts[0]\n"

@@ -4,32 +4,14 @@
 applications, `XRay(app)` is the WSGI middleware, and `viewing` also serves the pages. Nothing here
 is imported until it is used.
 
-These modules record, in the order in which a request reaches them:
+Three rooms, each of which imports only from those before it:
 
-    wire.py         the bytes on the socket, from two patched methods of waitress
-    middleware.py   XRay: the environ that goes in, the response that comes out
-    environ.py      which environ entries are read, and how much of the body
-    calls.py        the functions that run (a Python profile function)
-    sql.py          the SQL (a subclass of sqlite3.Connection)
-    todo.py         what only the todo list has: its routes, templates and changes
-    trace.py        the record they all write to, and the last 50 requests
-    source.py       lines of source code, and whether they are the application's
-    values.py       values as text, with secrets hidden
-    hooks.py        patching functions, and restoring them
-
-These modules show what was recorded:
-
-    lessons.py      sixteen things that learners get wrong, where a request demonstrates them
-    story.py        the story of a request in nine parts, built from blocks.py
-    text.py         the story in a terminal
-    pages.py        the story as HTML (templates/), with picture.py and xray.css
-    shell.py        the same request as a curl command
-    viewer.py       the x-ray's web site: access control and routing
-    background.py   a second waitress, which serves that site
-    __main__.py     `python -m todo_wsgi.xray`
+    record/   what happened: the trace of a request
+    story/    what it means: nine parts, and the lessons that the request demonstrates
+    show/     the browser and the terminal
 """
 
-from todo_wsgi.xray.middleware import XRay
-from todo_wsgi.xray.viewer import viewing
+from todo_wsgi.xray.record.middleware import XRay
+from todo_wsgi.xray.show.viewer import viewing
 
 __all__ = ["XRay", "viewing"]

@@ -17,12 +17,12 @@ from wsgiref.types import WSGIApplication
 from todo_wsgi import create_app
 from todo_wsgi.storage.errors import DatabaseUnusable
 from todo_wsgi.xray import XRay
-from todo_wsgi.xray.background import serving
-from todo_wsgi.xray.blocks import Story
-from todo_wsgi.xray.sql import watch_connections
-from todo_wsgi.xray.story import tell
-from todo_wsgi.xray.text import MAX_WIDTH, Printer
-from todo_wsgi.xray.values import describe_error
+from todo_wsgi.xray.record.sql import watch_connections
+from todo_wsgi.xray.record.values import describe_error
+from todo_wsgi.xray.show.background import serving
+from todo_wsgi.xray.show.terminal import MAX_WIDTH, Printer
+from todo_wsgi.xray.story.blocks import Story
+from todo_wsgi.xray.story.parts import tell
 
 TIMEOUT = 60  # seconds the application has to respond
 

@@ -11,9 +11,9 @@ from typing import Any
 from waitress.parser import HTTPRequestParser
 from waitress.task import Task, WSGITask
 
-from todo_wsgi.xray.hooks import patch
-from todo_wsgi.xray.source import Line
-from todo_wsgi.xray.trace import RawRequest, Trace, harmless
+from todo_wsgi.xray.record.hooks import patch
+from todo_wsgi.xray.record.source import Line
+from todo_wsgi.xray.record.trace import RawRequest, Trace, harmless
 
 
 def watch_waitress() -> list[Callable[[], None]]:

@@ -13,10 +13,10 @@ from todo_wsgi.http.errors import MethodNotAllowed, NotFound
 from todo_wsgi.http.routing import match
 from todo_wsgi.presentation.templating import SafeHTML, Template
 from todo_wsgi.storage.database import Database
-from todo_wsgi.xray.hooks import patch
-from todo_wsgi.xray.source import line_of
-from todo_wsgi.xray.trace import Rendering, Routing, Trace, current, on
-from todo_wsgi.xray.values import cut, describe
+from todo_wsgi.xray.record.hooks import patch
+from todo_wsgi.xray.record.source import line_of
+from todo_wsgi.xray.record.trace import Rendering, Routing, Trace, current, on
+from todo_wsgi.xray.record.values import cut, describe
 
 MAX_RENDERINGS = 3  # of one template that are shown; the rest are counted
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from todo_wsgi.xray.hooks import patch
-from todo_wsgi.xray.source import line_of
-from todo_wsgi.xray.trace import MAX_SETS, Statement, Trace, current, harmless
-from todo_wsgi.xray.values import cut, describe, describe_error
+from todo_wsgi.xray.record.hooks import patch
+from todo_wsgi.xray.record.source import line_of
+from todo_wsgi.xray.record.trace import MAX_SETS, Statement, Trace, current, harmless
+from todo_wsgi.xray.record.values import cut, describe, describe_error
 
 MAX_SQL = 10_000  # characters of one statement
 MAX_ALIKE = 3  # times that one statement is shown; further executions are added up

@@ -18,9 +18,9 @@ from enum import Enum
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
-from todo_wsgi.xray.source import Line, is_application, is_xray, line_of
-from todo_wsgi.xray.trace import Call, Failure, Trace, note_failure
-from todo_wsgi.xray.values import describe, describe_all, describe_error
+from todo_wsgi.xray.record.source import Line, is_application, is_xray, line_of
+from todo_wsgi.xray.record.trace import Call, Failure, Trace, note_failure
+from todo_wsgi.xray.record.values import describe, describe_all, describe_error
 
 Watchers = Mapping[CodeType, Callable[[Trace, FrameType], None]]
 

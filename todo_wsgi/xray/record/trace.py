@@ -20,8 +20,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar
 
-from todo_wsgi.xray.source import Line
-from todo_wsgi.xray.values import Secrets, describe, describe_error, show_bytes
+from todo_wsgi.xray.record.source import Line
+from todo_wsgi.xray.record.values import Secrets, describe, describe_error, show_bytes
 
 logger = logging.getLogger("todo_wsgi.xray")
 

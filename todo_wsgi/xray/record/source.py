@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-_XRAY = os.path.dirname(__file__)
+_XRAY = os.path.dirname(os.path.dirname(__file__))
 _APPLICATION = os.path.dirname(_XRAY)
 _LIBRARY = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 
@@ -62,4 +62,5 @@ def line_of(frame: FrameType | None) -> Line | None:
     return None
 
 
-_ENTRANCE = os.path.join(_XRAY, "middleware.py")  # its callers are not part of the application
+# Its callers are not part of the application.
+_ENTRANCE = os.path.join(_XRAY, "record", "middleware.py")

@@ -11,8 +11,20 @@ from itertools import groupby
 from urllib.parse import unquote_to_bytes
 
 from todo_wsgi.http.request import FORM_TYPE
-from todo_wsgi.xray import wire
-from todo_wsgi.xray.blocks import (
+from todo_wsgi.xray.record import wire
+from todo_wsgi.xray.record.source import Line
+from todo_wsgi.xray.record.sql import explain
+from todo_wsgi.xray.record.trace import (
+    MAX_EVENTS,
+    Call,
+    Statement,
+    Trace,
+    Traces,
+    is_part,
+    is_proxied,
+)
+from todo_wsgi.xray.record.values import CUT, cut, show_bytes
+from todo_wsgi.xray.story.blocks import (
     CALLS,
     ENVIRON,
     FORM,
@@ -38,12 +50,8 @@ from todo_wsgi.xray.blocks import (
     Text,
     Tree,
 )
-from todo_wsgi.xray.lessons import find_lessons
-from todo_wsgi.xray.shell import curl
-from todo_wsgi.xray.source import Line
-from todo_wsgi.xray.sql import explain
-from todo_wsgi.xray.trace import MAX_EVENTS, Call, Statement, Trace, Traces, is_part, is_proxied
-from todo_wsgi.xray.values import CUT, cut, show_bytes
+from todo_wsgi.xray.story.curl import curl
+from todo_wsgi.xray.story.lessons import find_lessons
 
 MAX_SHOWN = 2000  # characters of a body that are shown
 MAX_FIELDS = 100  # of a form

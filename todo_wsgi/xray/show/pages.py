@@ -8,8 +8,10 @@ from todo_wsgi.http.errors import HTTPError
 from todo_wsgi.http.response import Response, status_text
 from todo_wsgi.presentation.static import ICON, STYLE
 from todo_wsgi.presentation.templating import SafeHTML, Template
-from todo_wsgi.xray import shell
-from todo_wsgi.xray.blocks import (
+from todo_wsgi.xray.record.trace import MAX_REQUESTS
+from todo_wsgi.xray.show.picture import draw
+from todo_wsgi.xray.story import curl as shell
+from todo_wsgi.xray.story.blocks import (
     THREAD,
     Block,
     Code,
@@ -23,8 +25,6 @@ from todo_wsgi.xray.blocks import (
     Text,
     Tree,
 )
-from todo_wsgi.xray.picture import draw
-from todo_wsgi.xray.trace import MAX_REQUESTS
 
 REFRESH = 2  # seconds between reloads of the list
 OPEN_DEPTH = 3  # levels of the tree of calls that are initially open

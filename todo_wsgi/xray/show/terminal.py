@@ -4,8 +4,9 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from todo_wsgi.xray import shell
-from todo_wsgi.xray.blocks import (
+from todo_wsgi.xray.record.values import cut
+from todo_wsgi.xray.story import curl as shell
+from todo_wsgi.xray.story.blocks import (
     Block,
     Code,
     Node,
@@ -17,7 +18,6 @@ from todo_wsgi.xray.blocks import (
     Text,
     Tree,
 )
-from todo_wsgi.xray.values import cut
 
 MAX_WIDTH = 100  # columns
 _BOLD, _FAINT, _RED, _GREEN, _BLUE = "1", "2", "31", "32", "34"  # ECMA-48, 8.3.117 (SGR)

@@ -8,8 +8,8 @@ import sys
 from types import FrameType
 from typing import Any
 
-from todo_wsgi.xray.source import line_of
-from todo_wsgi.xray.trace import MAX_BODY, Read, Trace, current, harmless
+from todo_wsgi.xray.record.source import line_of
+from todo_wsgi.xray.record.trace import MAX_BODY, Read, Trace, current, harmless
 
 
 class WatchedKey(str):

@@ -17,14 +17,14 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
 
-from todo_wsgi.xray import todo
-from todo_wsgi.xray.calls import CallRecorder
-from todo_wsgi.xray.environ import WatchedStream, plain, watch_keys
-from todo_wsgi.xray.source import line_of
-from todo_wsgi.xray.sql import watch_connections
-from todo_wsgi.xray.trace import MAX_BODY, Read, Trace, Traces, harmless, on
-from todo_wsgi.xray.values import cut, describe, describe_all, describe_error
-from todo_wsgi.xray.wire import find_raw_request, watch_waitress
+from todo_wsgi.xray.record import todo
+from todo_wsgi.xray.record.calls import CallRecorder
+from todo_wsgi.xray.record.environ import WatchedStream, plain, watch_keys
+from todo_wsgi.xray.record.source import line_of
+from todo_wsgi.xray.record.sql import watch_connections
+from todo_wsgi.xray.record.trace import MAX_BODY, Read, Trace, Traces, harmless, on
+from todo_wsgi.xray.record.values import cut, describe, describe_all, describe_error
+from todo_wsgi.xray.record.wire import find_raw_request, watch_waitress
 
 MAX_VALUE = 4000  # characters of one value of the environ
 MAX_CHUNKS = 100  # of a body, that wsgiref.validate checks

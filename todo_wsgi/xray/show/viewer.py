@@ -19,12 +19,12 @@ from todo_wsgi.http.request import Request, read_integer
 from todo_wsgi.http.response import Response
 from todo_wsgi.http.routing import Route, match
 from todo_wsgi.presentation.static import ICON, STYLE
-from todo_wsgi.xray import pages
-from todo_wsgi.xray.background import serving
-from todo_wsgi.xray.blocks import Story, Summary
-from todo_wsgi.xray.middleware import XRay
-from todo_wsgi.xray.story import summarize, tell
-from todo_wsgi.xray.trace import Traces
+from todo_wsgi.xray.record.middleware import XRay
+from todo_wsgi.xray.record.trace import Traces
+from todo_wsgi.xray.show import pages
+from todo_wsgi.xray.show.background import serving
+from todo_wsgi.xray.story.blocks import Story, Summary
+from todo_wsgi.xray.story.parts import summarize, tell
 
 logger = logging.getLogger("todo_wsgi.xray")
 

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 
-from todo_wsgi.xray.trace import MAX_BODY, Trace
+from todo_wsgi.xray.record.trace import MAX_BODY, Trace
 
 BODY_FILE = "@body.bin"
 NOTE = "First save the body as body.bin: it is too long for a command line, or contains null bytes."

@@ -1,7 +1,7 @@
 """The picture: lanes, and the messages between them, as an SVG (a UML sequence diagram)."""
 
 from todo_wsgi.presentation.templating import SafeHTML, Template
-from todo_wsgi.xray.blocks import Message, Picture
+from todo_wsgi.xray.story.blocks import Message, Picture
 
 # In units of the SVG, which is scaled to the page.
 _WIDTH, _TOP, _STEP = 960, 48, 36

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from todo_wsgi.xray.values import cut
+from todo_wsgi.xray.record.values import cut
 
 THREAD = "Process and thread"  # a fact
 
