@@ -408,6 +408,7 @@ class Traces:
     def __init__(self) -> None:
         self._traces: deque[Trace] = deque(maxlen=MAX_REQUESTS)
         self._numbers = itertools.count(1)
+        self.first: dict[str, int] = {}  # the first request that demonstrated each lesson
         self._lock = threading.Lock()
 
     def number(self, trace: Trace) -> None:

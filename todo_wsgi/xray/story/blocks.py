@@ -20,7 +20,7 @@ class Lesson(NamedTuple):
     part: int
     is_mistake: bool
     text: str
-    title: str = ""  # the lesson in one sentence
+    title: str  # the lesson in one sentence
 
 
 class Text(NamedTuple):

@@ -6,7 +6,7 @@ reveals, with the part of the story that shows it.
 
 import html
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -19,37 +19,57 @@ from todo_wsgi.xray.story.blocks import ENVIRON, FORM, NEXT, RESPONSE, SENT, SQL
 _MIN_TYPED = 3  # characters; a shorter value occurs in any SQL by chance
 _MIN_HTML = 6  # and a shorter one than this in any page
 
-Lessons = Iterable[Lesson]
+Facts = Iterable[str]  # each is a Mistake, a General remark or a plain str
+_LESSONS: list[Callable[[Trace, Traces], Iterable[Lesson]]] = []
+
+
+class Mistake(str):
+    """What is wrong, and how to mend it; up to the first full stop or colon, a headline."""
+
+
+class General(str):
+    """A remark that is true of every request: only the first one that shows it has it."""
 
 
 def find_lessons(trace: Trace, traces: Traces) -> list[Lesson]:
     """Return the lessons that a request demonstrates, in their order."""
-    return [
-        lesson._replace(title=title)
-        for title, find in _LESSONS.items()
-        for lesson in find(trace, traces)
-    ]
+    return [found for find in _LESSONS for found in find(trace, traces)]
 
 
-def python_runs_on_the_server(trace: Trace, _: Traces) -> Lessons:
-    """1. Python does not run in the browser."""
+def lesson(title: str, *, part: int) -> Callable[[Callable[[Trace, Traces], Facts]], None]:
+    """Decorate a function that yields what a request demonstrates of one lesson, in one part."""
+
+    def add(find: Callable[[Trace, Traces], Facts]) -> None:
+        def found(trace: Trace, traces: Traces) -> Iterator[Lesson]:
+            for text in find(trace, traces):
+                is_first = traces.first.setdefault(title, trace.number) == trace.number
+                if is_first or not isinstance(text, General):
+                    yield Lesson(part, isinstance(text, Mistake), text, title)
+
+        _LESSONS.append(found)
+
+    return add
+
+
+@lesson("Python does not run in the browser", part=SENT)
+def _python_runs_on_the_server(trace: Trace, _: Traces) -> Facts:
     text = (
         "The browser sends text and receives text: it does not run Python. "
         f"All the Python code below ran on the server, in process {trace.process}."
     )
-    yield Lesson(SENT, False, text)
+    yield text
 
 
-def one_page_is_several_requests(trace: Trace, _: Traces) -> Lessons:
-    """2. One page is several requests."""
+@lesson("One page is several requests", part=NEXT)
+def _one_page_is_several_requests(trace: Trace, _: Traces) -> Facts:
     if is_part(trace):
-        yield Lesson(NEXT, False, "This request loads a part of a page.")
+        yield "This request loads a part of a page."
     elif files := _files_of(trace):
         text = (
             f"This page also needs {', '.join(files)}; requested so far: {len(trace.needs)}. "
             "The browser does not request files that it has cached."
         )
-        yield Lesson(NEXT, False, text)
+        yield text
 
 
 def _files_of(trace: Trace) -> list[str]:
@@ -60,46 +80,46 @@ def _files_of(trace: Trace) -> list[str]:
     return [html.unescape(address) for address in dict.fromkeys(tags)]
 
 
-def reload_posts_again(trace: Trace, _: Traces) -> Lessons:
-    """3. Without a redirect, a reload posts again."""
+@lesson("Without a redirect, a reload posts again", part=NEXT)
+def _reload_posts_again(trace: Trace, _: Traces) -> Facts:
     if trace.method in SAFE_METHODS or not trace.code:
         return
     if trace.redirects_to and trace.code in (307, 308):
         text = f"{trace.code} makes the browser send the {trace.method} again, to the new URL."
-        yield Lesson(NEXT, True, text)
+        yield Mistake(text)
     elif trace.redirects_to:
         text = (
             "After this redirect, a reload repeats the GET that follows, never this "
             f"{trace.method}. Without the redirect, a reload would repeat the {trace.method}."
         )
-        yield Lesson(NEXT, False, text)
+        yield text
     elif trace.rows_changed:
         text = (
             f"The {trace.method} changed rows, and the response is not a redirect: reloading this "
             "page sends it again, and changes rows again. Respond with 303."
         )
-        yield Lesson(NEXT, True, text)
+        yield Mistake(text)
     else:
         text = f"Reloading this page sends the {trace.method} again; it changed nothing this time."
-        yield Lesson(NEXT, False, text)
+        yield text
 
 
-def redirect_is_a_response(trace: Trace, _: Traces) -> Lessons:
-    """4. A redirect is a response, followed by a new request."""
+@lesson("A redirect is a response, followed by a new request", part=NEXT)
+def _redirect_is_a_response(trace: Trace, _: Traces) -> Facts:
     if trace.redirects_to:
         text = (
             f"A redirect is a complete response: {trace.status}, headers, and a body of "
             f"{trace.body_size} bytes. The server does not follow it. The browser reads the "
             "Location header and sends a new request, which is independent of this one."
         )
-        yield Lesson(NEXT, False, text)
+        yield text
     if trace.came_from:
         text = f"This is a new request, caused by the response to request {trace.came_from}."
-        yield Lesson(NEXT, False, text)
+        yield text
 
 
-def get_and_post(trace: Trace, _: Traces) -> Lessons:
-    """5. GET and POST differ in what they may change, not in where parameters travel."""
+@lesson("GET and POST differ in what they may change", part=FORM)
+def _get_and_post(trace: Trace, _: Traces) -> Facts:
     query, body = bool(trace.query), bool(trace.request_body)
     if not query and not body:
         return
@@ -109,21 +129,21 @@ def get_and_post(trace: Trace, _: Traces) -> Lessons:
         f"This request has parameters {where}; either method allows both. The difference: a "
         f"{trace.method} {rule}. This one changed {_rows(trace.rows_changed)}."
     )
-    yield Lesson(FORM, False, text)
+    yield text
 
 
-def links_change_nothing(trace: Trace, _: Traces) -> Lessons:
-    """6. A link must not delete anything."""
+@lesson("A link must not delete anything", part=SQL)
+def _links_change_nothing(trace: Trace, _: Traces) -> Facts:
     if trace.method in SAFE_METHODS and trace.rows_changed:
         text = (
             f"A {trace.method} changed {_rows(trace.rows_changed)}. Links, prefetching browsers "
             "and search engines send such requests. Use a form with method=post."
         )
-        yield Lesson(SQL, True, text)
+        yield Mistake(text)
 
 
-def names_are_sent(trace: Trace, traces: Traces) -> Lessons:
-    """7. A form field is sent under its name; an unchecked box is not sent."""
+@lesson("A form field is sent under its name", part=FORM)
+def _names_are_sent(trace: Trace, traces: Traces) -> Facts:
     sent = _fields_of(trace)
     if not sent:
         return
@@ -136,7 +156,7 @@ def names_are_sent(trace: Trace, traces: Traces) -> Lessons:
         text += f" Not sent: {control.label}, {control.reason}."
     if not missing:
         text += " Fields without a name, unchecked boxes and other buttons are never sent."
-    yield Lesson(FORM, False, text)
+    yield text
 
 
 class _Control(NamedTuple):
@@ -202,8 +222,8 @@ def _fields_of(trace: Trace) -> list[tuple[str, str]]:
     return fields
 
 
-def body_is_read_once(trace: Trace, _: Traces) -> Lessons:
-    """8. The body is a stream that can be read once."""
+@lesson("The body is a stream that can be read once", part=FORM)
+def _body_is_read_once(trace: Trace, _: Traces) -> Facts:
     sizes = [read.size for read in trace.reads]
     if not sizes:
         return
@@ -214,14 +234,14 @@ def body_is_read_once(trace: Trace, _: Traces) -> Lessons:
             f"The body is a stream: the first read returned {sizes[0]} bytes, the last one 0, as "
             "nothing was left. Read it once, and store what you need again."
         )
-        yield Lesson(FORM, True, text)
+        yield Mistake(text)
     else:
         text = f"The body is a stream: {sum(sizes)} bytes were read and cannot be read again."
-        yield Lesson(FORM, False, text)
+        yield text
 
 
-def four_stages(trace: Trace, _: Traces) -> Lessons:
-    """9. Bytes, percent-encoding, str and HTML are four stages of one value."""
+@lesson("Bytes, percent-encoding, str and HTML are four stages of one value", part=FORM)
+def _four_stages(trace: Trace, _: Traces) -> Facts:
     pairs = show_bytes(trace.request_body if trace.content_type == FORM_TYPE else b"").split("&")
     pairs += trace.query.split("&")
     for pair in pairs:
@@ -233,12 +253,12 @@ def four_stages(trace: Trace, _: Traces) -> Lessons:
                     f"{value.encode()!r}; the text {value!r}; and HTML, which must spell it "
                     f"{html.escape(value)}."
                 )
-                yield Lesson(FORM, False, text)
+                yield text
                 return
 
 
-def types_of_wsgi(trace: Trace, _: Traces) -> Lessons:
-    """10. WSGI requires certain types; `wsgiref.validate` checks them."""
+@lesson("WSGI requires certain types", part=RESPONSE)
+def _types_of_wsgi(trace: Trace, _: Traces) -> Facts:
     if not trace.types:  # start_response was not called
         return
     text = (
@@ -251,14 +271,14 @@ def types_of_wsgi(trace: Trace, _: Traces) -> Lessons:
     for who, problem in problems.items():
         if problem:
             complaint = f"wsgiref.validate reports an error of the {who}: {problem}"
-            yield Lesson(RESPONSE, True, complaint)
+            yield Mistake(complaint)
     if not (trace.invalid_response or trace.wrong_header or trace.left_with_exception):
         text += " wsgiref.validate found no error."
-    yield Lesson(RESPONSE, bool(trace.wrong_header), text)
+    yield Mistake(text) if trace.wrong_header else text
 
 
-def commit_saves(trace: Trace, _: Traces) -> Lessons:
-    """11. execute does not save; commit does."""
+@lesson("execute does not save; commit does", part=SQL)
+def _commit_saves(trace: Trace, _: Traces) -> Facts:
     for count, end in dict.fromkeys(trace.transactions):
         rows = _rows(count)
         text = {
@@ -270,15 +290,15 @@ def commit_saves(trace: Trace, _: Traces) -> Lessons:
             "": f"execute changed {rows} without a commit: the change is not saved, and other "
             "writers wait. Call commit(), or use “with connection:”.",
         }[end]
-        yield Lesson(SQL, not end, text)
+        yield text if end else Mistake(text)
 
 
 def _rows(count: int) -> str:
     return f"{count} row" if count == 1 else f"{count} rows"
 
 
-def parameters_are_no_formatting(trace: Trace, _: Traces) -> Lessons:
-    """12. The `?` is not string formatting."""
+@lesson("The ? is not string formatting", part=SQL)
+def _parameters_are_no_formatting(trace: Trace, _: Traces) -> Facts:
     for statement in trace.statements:
         for name, value in _fields_of(trace):
             if _is_pasted(value, statement.sql):
@@ -287,13 +307,13 @@ def parameters_are_no_formatting(trace: Trace, _: Traces) -> Lessons:
                     "request can inject their own SQL (SQL injection). Write ? instead, and pass "
                     "the value as a parameter."
                 )
-                yield Lesson(SQL, True, text)
+                yield Mistake(text)
     if any("?" in statement.sql and statement.parameters for statement in trace.statements):
         text = (
             "SQLite receives the SQL text and the parameters separately, so it never parses a "
             "parameter as SQL."
         )
-        yield Lesson(SQL, False, text)
+        yield text
 
 
 def _is_pasted(value: str, sql: str) -> bool:
@@ -304,25 +324,25 @@ def _is_pasted(value: str, sql: str) -> bool:
     return bool(in_quotes) or not re.fullmatch(r"\w+", value)
 
 
-def globals_are_no_storage(trace: Trace, _: Traces) -> Lessons:
-    """13. A global variable is not storage."""
+@lesson("A global variable is not storage", part=ENVIRON)
+def _globals_are_no_storage(trace: Trace, _: Traces) -> Facts:
     for name, line in trace.written_globals.items():
         text = (
             f"{line.name}:{line.number} can assign the global variable {name}. It exists only in "
             f"process {trace.process}, all its threads share it, and a restart loses it. Store "
             "lasting data in the database."
         )
-        yield Lesson(ENVIRON, True, text)
+        yield Mistake(text)
     text = (
         f"This ran in thread {trace.thread} of process {trace.process}. All threads of a process "
         "share its global variables, and may change them at the same time; each process has its "
         "own, and a restart loses them."
     )
-    yield Lesson(ENVIRON, False, text)
+    yield text
 
 
-def where_escaping_happens(trace: Trace, _: Traces) -> Lessons:
-    """14. Values are escaped where they become HTML."""
+@lesson("Values are escaped where they become HTML", part=TEMPLATE)
+def _where_escaping_happens(trace: Trace, _: Traces) -> Facts:
     for name, value in _fields_of(trace):
         if re.search("[<>]", value) and len(value) >= _MIN_HTML and _is_in_page(trace, value):
             text = (
@@ -330,12 +350,12 @@ def where_escaping_happens(trace: Trace, _: Traces) -> Lessons:
                 "sends it can inject their own HTML (cross-site scripting). Escape the value where "
                 "it becomes HTML."
             )
-            yield Lesson(TEMPLATE, True, text)
+            yield Mistake(text)
     for rendering in trace.renderings:
         for name, before, after in rendering.placeholders:
             if re.search("&(amp|lt|gt|quot|#x27);", after) and before.startswith(("'", '"')):
                 text = f"Escaped where it becomes HTML, and only there: ${name}, {before} → {after}"
-                yield Lesson(TEMPLATE, False, text)
+                yield text
                 return
 
 
@@ -343,8 +363,8 @@ def _is_in_page(trace: Trace, value: str) -> bool:
     return trace.header("content-type").startswith("text/html") and value in trace.text
 
 
-def who_did_what(trace: Trace, _: Traces) -> Lessons:
-    """15. Server, WSGI, application and proxy each have their own job."""
+@lesson("Server, WSGI, application and proxy each have their own job", part=ENVIRON)
+def _who_did_what(trace: Trace, _: Traces) -> Facts:
     proxy = (
         "a proxy received the request and forwarded it, with headers of its own; "
         if is_proxied(trace)
@@ -355,38 +375,22 @@ def who_did_what(trace: Trace, _: Traces) -> Lessons:
         "the interface: environ, start_response, and an iterable of bytes; the application chose "
         f"status, headers and body; {trace.server} added its own headers and sent the bytes."
     )
-    yield Lesson(ENVIRON, False, text)
+    yield text
 
 
-def password_is_sent_each_time(trace: Trace, _: Traces) -> Lessons:
-    """16. A password is sent with each request, for everybody on the way to read."""
+@lesson("A password is sent with each request", part=SENT)
+def _password_is_sent_each_time(trace: Trace, _: Traces) -> Facts:
     if trace.environ.get("HTTP_AUTHORIZATION", "")[:6].lower() == "basic ":
         text = (
             "The browser sends name and password with each request, in the header Authorization. "
             "Base64 is no encryption: everybody on the way can decode it, unless that is HTTPS. "
             f"This request came by {trace.environ['wsgi.url_scheme']}."
         )
-        yield Lesson(SENT, False, text)
-    elif trace.code == 401:
+        yield text
+
+
+@lesson("A password is sent with each request", part=NEXT)
+def _browser_asks_for_a_password(trace: Trace, _: Traces) -> Facts:
+    if trace.code == 401:
         text = "The browser asks its user for a password, and sends the same request again with it."
-        yield Lesson(NEXT, False, text)
-
-
-_LESSONS: dict[str, Callable[[Trace, Traces], Lessons]] = {
-    "Python does not run in the browser": python_runs_on_the_server,
-    "One page is several requests": one_page_is_several_requests,
-    "Without a redirect, a reload posts again": reload_posts_again,
-    "A redirect is a response, followed by a new request": redirect_is_a_response,
-    "GET and POST differ in what they may change": get_and_post,
-    "A link must not delete anything": links_change_nothing,
-    "A form field is sent under its name": names_are_sent,
-    "The body is a stream that can be read once": body_is_read_once,
-    "Bytes, percent-encoding, str and HTML are four stages of one value": four_stages,
-    "WSGI requires certain types": types_of_wsgi,
-    "execute does not save; commit does": commit_saves,
-    "The ? is not string formatting": parameters_are_no_formatting,
-    "A global variable is not storage": globals_are_no_storage,
-    "Values are escaped where they become HTML": where_escaping_happens,
-    "Server, WSGI, application and proxy each have their own job": who_did_what,
-    "A password is sent with each request": password_is_sent_each_time,
-}
+        yield text
