@@ -12,7 +12,7 @@ from werkzeug.test import Client, TestResponse
 
 from todo_wsgi.xray import XRay
 from todo_wsgi.xray.show.terminal import Printer
-from todo_wsgi.xray.story.blocks import Story
+from todo_wsgi.xray.story.document import Story
 from todo_wsgi.xray.story.parts import tell
 
 App = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
@@ -38,10 +38,13 @@ class Watched(Client):
 
     def text(self, number: int = 0, part: int = 0) -> str:
         """Return the story, or one part of it, as one line of text."""
-        story = self.story(number)
-        if part:
-            story = story._replace(parts=[story.parts[part - 1]])
-        return one_line("\n".join(Printer().lines(story)))
+        parts = [part] if part else []
+        return one_line("\n".join(Printer().lines(self.story(number), parts, is_all=True)))
+
+    def rows(self, part: int, table: int = 0) -> list[list[str]]:
+        """Return the cells of one table of one part of the story of the last request."""
+        tables = [t for item in self.story().parts[part - 1].content for t in item.iter("tbody")]
+        return [["".join(cell.itertext()) for cell in row] for row in tables[table]]
 
 
 def one_line(text: str) -> str:

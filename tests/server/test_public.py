@@ -88,7 +88,9 @@ def test_guesses_are_slow_and_limited_and_hold_up_nobody_who_knows(public: Serve
             statuses.append(status_of(ask(public, get("/", credentials(password)))))
         return statuses
 
-    assert status_of(ask(public, get("/", credentials()))) == 200
+    with ThreadPoolExecutor(8) as executor:  # so many that each process learns the password
+        known_first = executor.map(lambda _: ask(public, get("/", credentials())), range(16))
+        assert {*map(status_of, known_first)} == {200}
     began = time.monotonic()
     with ThreadPoolExecutor(5) as executor:
         guesses = [executor.submit(ask_until, began + 1, f"wrong {n}") for n in range(4)]

@@ -21,7 +21,6 @@ from xrays import Watched, answering, client_environ, watching
 
 from todo_wsgi import create_app
 from todo_wsgi.http.password import hash_password
-from todo_wsgi.xray.story.blocks import Table
 
 
 @pytest.fixture
@@ -40,8 +39,8 @@ def test_1_python_does_not_run_in_the_browser(todos: Watched) -> None:
     todos.get("/")
     text = todos.text(part=1)
     assert "The browser sends text and receives text: it does not run Python." in text
-    assert todos.story().picture.lanes[0] == "Browser"
-    assert not [m for m in todos.story().picture.messages if m.sender == 0 and "GET" not in m.text]
+    assert todos.story().lanes[0] == "Browser"
+    assert not [m for m in todos.story().messages if m.sender == 0 and "GET" not in m.text]
 
 
 def test_2_one_page_is_several_requests(todos: Watched) -> None:
@@ -50,11 +49,11 @@ def test_2_one_page_is_several_requests(todos: Watched) -> None:
     todos.get(style, headers={"Referer": "http://localhost/", "Sec-Fetch-Dest": "style"})
     assert "This page also needs" in todos.text(1, part=9)
     assert f"{style}; requested so far: 1." in todos.text(1, part=9)
-    assert "Loaded 2: for this page" in todos.text(1, part=9)
-    assert "This request loads a part of a page. (One page is several requests)" in todos.text(
+    assert "Loaded request 2, for this page" in todos.text(1, part=9)
+    assert "One page is several requests. This request loads a part of a page." in todos.text(
         2, part=9
     )
-    assert "Part of 1: the page in its Referer header" in todos.text(2, part=9)
+    assert "Part of request 1, the page in its Referer header" in todos.text(2, part=9)
 
 
 def test_3_without_a_redirect_a_reload_posts_again(
@@ -73,7 +72,7 @@ def test_3_without_a_redirect_a_reload_posts_again(
 
     with watching(answering("Thanks.", insert)) as client:
         client.post("/")
-        assert "✗ The POST changed rows, and the response is not a redirect" in client.text(part=9)
+        assert "The POST changed rows, and the response is not a redirect" in client.text(part=9)
 
 
 def test_4_a_redirect_is_a_response_followed_by_a_new_request(todos: Watched) -> None:
@@ -83,7 +82,7 @@ def test_4_a_redirect_is_a_response_followed_by_a_new_request(todos: Watched) ->
     assert "A redirect is a complete response: 303 See Other, headers, and a body of 0 bytes" in (
         todos.text(1, part=9)
     )
-    assert "Led to 2: which followed on the same connection" in todos.text(1, part=9)
+    assert "Led to request 2, which followed on the same connection" in todos.text(1, part=9)
     assert "This is a new request, caused by the response to request 1" in todos.text(2, part=9)
 
 
@@ -109,7 +108,7 @@ def test_6_a_link_must_not_delete_anything(table: Callable[[], sqlite3.Connectio
     with watching(answering("Gone.", delete)) as client:
         client.post("/add")
         client.get("/delete")
-        assert "✗ A GET changed 2 rows. Links, prefetching browsers" in client.text(part=6)
+        assert "A GET changed 2 rows. Links, prefetching browsers" in client.text(part=6)
         client.post("/delete")
         assert "✗" not in client.text(part=6)
 
@@ -160,7 +159,7 @@ def test_8_the_body_is_a_stream_that_can_be_read_once(todos: Watched) -> None:
     with watching(answering("", read_twice)) as client:
         client.post("/", data={"text": "milk"})
         text = client.text(part=4)
-        assert "✗ The body is a stream: the first read returned 9 bytes, the last one 0" in text
+        assert "The body is a stream: the first read returned 9 bytes, the last one 0" in text
 
     def read_to_the_end(environ: WSGIEnvironment) -> None:
         while environ["wsgi.input"].read(4):
@@ -179,9 +178,8 @@ def test_9_bytes_percent_encoding_str_and_html_are_four_stages(todos: Watched) -
         r"b'K\xc3\xa4se & Brot'; the text 'Käse & Brot'; and HTML, which must spell it "
         "Käse &amp; Brot."
     ) in todos.text(part=4)
-    [table] = [block for block in todos.story().parts[3].blocks if isinstance(block, Table)][:1]
-    assert table.rows == [
-        ("text=K%C3%A4se+%26+Brot", r"b'K\xc3\xa4se & Brot'", "text", "'Käse & Brot'")
+    assert todos.rows(4) == [
+        ["text=K%C3%A4se+%26+Brot", r"b'K\xc3\xa4se & Brot'", "text", "'Käse & Brot'"]
     ]
 
 
@@ -193,7 +191,7 @@ def test_10_a_header_that_is_not_text() -> None:
     with watching(app) as client:
         client.xray(client_environ(), lambda *_: lambda _: None)
         text = client.text(part=8)
-    assert "✗ WSGI requires" in text
+    assert "WSGI requires" in text
     assert "The header ('Content-Length', 0) is not a tuple of two str." in text
     assert "found no error" not in text
 
@@ -223,7 +221,7 @@ def test_10_wsgi_requires_certain_types_and_validate_checks_them(
         assert answer is body or body is None
         if hasattr(answer, "close"):
             answer.close()
-        assert "✗ wsgiref.validate reports an error of the application: " in client.text(part=8)
+        assert "wsgiref.validate reports an error of the application: " in client.text(part=8)
         assert complaint in client.text(part=8)
         assert "WSGI requires a str such as '200 OK'" in client.text(part=8)
 
@@ -263,10 +261,10 @@ def test_11_execute_does_not_save_commit_does(
 
     with watching(answering("Stored?", insert)) as client:
         client.post("/")
-        assert "✗ execute changed 1 row without a commit: the change is not saved" in (
+        assert "execute changed 1 row without a commit: the change is not saved" in (
             client.text(part=6)
         )
-        assert "BEGIN Issued by the sqlite3 module, implicitly" in (client.text(part=6))
+        assert "BEGIN (by the sqlite3 module, implicitly)" in (client.text(part=6))
         client.get("/rollback")
         assert "✗" not in client.text(part=6) + client.text(part=9)
         assert "execute changed 1 row, and ROLLBACK undid that: nothing was saved" in client.text(
@@ -307,7 +305,7 @@ def test_12_the_question_mark_is_not_string_formatting(
     todos.post("/", data={"text": "'); DROP TABLE todos; --"})
     text = todos.text(part=6)
     assert "INSERT INTO todos (text) VALUES (?)" in text
-    assert """Parameters ("'); DROP TABLE todos; --",)""" in text
+    assert """("'); DROP TABLE todos; --",)""" in text
     assert "SQLite receives the SQL text and the parameters separately" in text
     assert "✗" not in text
 
@@ -318,7 +316,7 @@ def test_12_the_question_mark_is_not_string_formatting(
 
     with watching(answering("", find)) as client:
         client.get("/?word=milk")
-        assert "✗ The value of word is part of the SQL text: 'milk'" in (client.text(part=6))
+        assert "The value of word is part of the SQL text: 'milk'" in (client.text(part=6))
 
 
 @pytest.mark.parametrize("query", ["?q=name", "?q=word", "?q=wo"])
@@ -367,7 +365,7 @@ def test_14_values_are_escaped_where_they_become_html(todos: Watched) -> None:
 
     with watching(greet) as client:
         client.get("/?name=<b>Ada</b>")
-        assert "✗ The request has name as '<b>Ada</b>', and the page contains it unescaped" in (
+        assert "The request has name as '<b>Ada</b>', and the page contains it unescaped" in (
             client.text(part=7)
         )
 
@@ -389,8 +387,8 @@ def test_15_server_wsgi_application_and_proxy_each_have_their_own_job(tmp_path: 
     )
     assert "HTTP_HOST 'localhost' header Host" in alone
     assert "renamed, as host to HTTP_HOST" in alone
-    assert "Content-Security-Policy default-src 'none'" in alone
-    assert re.search(r"ETag \S+ the application .*Date [^:]*:\d\d:\d\d GMT the server", alone)
+    assert "Content-Security-Policy: default-src 'none'" in alone
+    assert re.search(r"ETag: \S+ the application .*Date: [^:]*:\d\d:\d\d GMT waitress", alone)
     assert "host changed from 'localhost' to 'other.example'" in pretending
     assert "Headers that the server changed" not in bare
     assert "a proxy received the request and forwarded it" in behind
@@ -411,7 +409,7 @@ def test_16_a_password_is_sent_with_each_request(
             assert "Base64 is no encryption: everybody on the way can decode it" in todos.text(
                 part=1
             )
-            assert "This request came by http. (A password is sent" in todos.text(part=1)
+            assert "This request came by http." in todos.text(part=1)
             text = todos.text()
             assert "[hidden]" in text
             secrets = [password, base64.b64encode(f"me:{password}".encode()).decode()]

@@ -84,7 +84,7 @@ def test_both_addresses_are_printed_and_each_request_has_a_page(site: Server) ->
         site.output,
     )
     assert status_of(site.send(post(b"text=milk"))) == 303
-    [newest] = re.findall(r"(\d+) [\d:]+ POST / 303 See Other", site.xray())[:1]
+    [newest] = re.findall(r"(\d+) POST / 303 See Other", site.xray())[:1]
     page = site.xray(newest)
     for number, title in enumerate(
         [
@@ -106,8 +106,8 @@ def test_both_addresses_are_printed_and_each_request_has_a_page(site: Server) ->
         assert rf"{line}\r\n" in page
     assert f"After the empty line, the body: 9 bytes. {body}" in page
     assert "waitress/parser.py" in page
-    assert r"HTTP/1.1 303 See Other\r\n" in page
-    assert "Until the server sent" in page
+    assert "HTTP/1.1 303 See Other the application" in page
+    assert "No mistake found" in page
 
 
 def test_a_chunked_body_is_shown_as_it_arrived_and_as_it_was_read(site: Server) -> None:
@@ -125,7 +125,7 @@ def test_a_chunked_body_is_shown_as_it_arrived_and_as_it_was_read(site: Server) 
 
 def newest(site: Server) -> str:
     """Return the number of the last request."""
-    found = re.search(r"Related (\d+) ", site.xray("?pause=1"))
+    found = re.search(r"Verdict Time (\d+) ", site.xray("?pause=1"))
     assert found
     return found[1]
 
@@ -138,7 +138,7 @@ def test_under_another_server_the_request_is_reconstructed(tmp_path: Path) -> No
         "def app(environ, start_response):\n"
         "    body = xray(environ, start_response)\n"
         "    part = tell(xray.traces.last()[0], xray.traces).parts[0]\n"
-        "    print(part.blocks[0].text, flush=True)\n"
+        "    print(part.content[0].text, flush=True)\n"
         "    return body\n"
     )
     command = [str(BIN / "gunicorn"), "--bind=127.0.0.1:0", "watched:app"]
@@ -395,7 +395,7 @@ def test_a_secret_that_arrived_in_chunks_is_not_shown(site: Server) -> None:
 def test_html_is_shown_as_its_source(visitor: Visitor, todos: Watched) -> None:
     todos.get("/")
     page = visitor.look("1").text
-    assert "&lt;a href=&quot;/?show=active&quot;" in page
+    assert '&lt;a href="/?show=active"' in page
     assert "Mark all as complete</button>" not in page
 
 
@@ -427,7 +427,7 @@ def test_two_requests_side_by_side_below_their_differences(
     todos.post("/", data={"text": ""})
     assert '<option value="1">1: POST /</option>' in visitor.look("2").text
     page = visitor.look("compare?left=1&right=2").text
-    differs = re.findall(r'<tr class="differs"><td>(.*?)</td>', page)
+    differs = re.findall("<tr><td>(.*?)</td>", page.partition("The same in both")[0])
     assert "Fields in the body" in differs
     assert "Status" in differs
     assert "Route" not in differs
@@ -441,7 +441,7 @@ def test_the_curl_command_sends_the_same_request(site: Server) -> None:
     answer = site.send(odd.replace(b"localhost", f"localhost:{site.port}".encode()))
     assert status_of(answer) == 422
     page = site.xray(newest(site))
-    line = page.partition("as a shell command: ")[2].partition(" Compare with")[0]
+    line = page.partition("as a shell command: ")[2]
     assert "[hidden]" in line
     run = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
     head, _, body = run.stdout.partition(b"\r\n\r\n")
@@ -479,9 +479,9 @@ def test_browsers_omit_port_80(todos: Watched) -> None:
 
 def test_a_response_without_a_body_and_one_in_http_1_0(site: Server) -> None:
     site.send(request("HEAD", "/"))
-    assert "bytes of head, no body" in site.xray(newest(site))
+    assert "200 OK, no body" in site.xray(newest(site))
     site.send(b"GET / HTTP/1.0\r\n\r\n")
-    assert "waitress to Browser: HTTP/1.0 200 OK" in site.xray(newest(site))
+    assert "HTTP/1.0 200 OK the application" in site.xray(newest(site))
 
 
 # In a browser

@@ -21,7 +21,7 @@ from todo_wsgi.xray.record.sql import watch_connections
 from todo_wsgi.xray.record.values import describe_error
 from todo_wsgi.xray.show.background import serving
 from todo_wsgi.xray.show.terminal import MAX_WIDTH, Printer
-from todo_wsgi.xray.story.blocks import Story
+from todo_wsgi.xray.story.document import Story
 from todo_wsgi.xray.story.parts import tell
 
 TIMEOUT = 60  # seconds the application has to respond

@@ -1,61 +1,59 @@
-"""The picture: lanes, and the messages between them, as an SVG (a UML sequence diagram)."""
+"""The picture: lanes, and the messages between them, as an SVG (a UML sequence diagram).
 
-from todo_wsgi.presentation.templating import SafeHTML, Template
-from todo_wsgi.xray.story.blocks import Message, Picture
+Its lanes stand at percentages of the width and its texts keep their size, so it fits a phone.
+"""
 
-# In units of the SVG, which is scaled to the page.
-_WIDTH, _TOP, _STEP = 960, 48, 36
-_LANES = [150, 380, 640, 900]  # from the left
+from xml.etree.ElementTree import Element
 
-_PICTURE = Template(
-    '<div class="picture" tabindex="0" role="region" aria-label="Picture">\n'
-    '<svg viewBox="0 0 960 $height" role="img" aria-labelledby="drawn">\n'
-    '<title id="drawn">$title</title>\n'
-    "$lanes$messages</svg>\n</div>\n"
-)
-_LANE = Template(
-    '<text class="head" x="$x" y="20" text-anchor="middle">$name</text>\n'
-    '<line class="lane" x1="$x" y1="30" x2="$x" y2="$end"/>\n'
-)
-_MESSAGE = Template(
-    '<text class="time" x="0" y="$y">$time</text>\n'
-    '<line x1="$sender" y1="$y" x2="$receiver" y2="$y"/>\n'
-    '<path d="M$receiver $y l$back -4 v8 z"/>\n'
-    '<text x="$middle" y="$above" text-anchor="middle">$text</text>\n'
-    '<text class="took" x="$middle" y="$below" text-anchor="middle">$took</text>\n'
-)
+from todo_wsgi.xray.story.document import Message, element
+
+_TOP, _STEP = 40, 30  # heights
+_LANES = ["8%", "36%", "64%", "92%"]  # from the left
 
 
-def draw(picture: Picture) -> SafeHTML:
+def draw(lanes: list[str], messages: list[Message]) -> Element:
     """Return the picture as SVG, with a description in words as its title."""
-    height = _TOP + _STEP * len(picture.messages) + 16
-    lanes = [
-        _LANE.render(x=x, name=name, end=height)
-        for x, name in zip(_LANES, picture.lanes, strict=True)
-    ]
-    messages = [_draw_message(message, row) for row, message in enumerate(picture.messages)]
-    names = picture.lanes
-    words = (f"{names[m.sender]} to {names[m.receiver]}: {m.text}" for m in picture.messages)
-    return _PICTURE.render(
-        height=height,
-        title="; ".join(words),
-        lanes=SafeHTML("".join(lanes)),
-        messages=SafeHTML("".join(messages)),
+    height = _TOP + _STEP * len(messages) + 10
+    words = (f"{lanes[m.sender]} to {lanes[m.receiver]}: {m.text}" for m in messages)
+    head = element("path", d="M0 0 8 4 0 8z")
+    size = {"viewBox": "0 0 8 8", "refX": "8", "refY": "4", "markerWidth": "8", "markerHeight": "8"}
+    marker = element("marker", head, id="head", orient="auto-start-reverse", **size)
+    return element(
+        "svg",
+        element("title", "; ".join(words), id="drawn"),
+        marker,
+        *(_lane(x, name, height) for x, name in zip(_LANES, lanes, strict=True)),
+        *(_message(message, row) for row, message in enumerate(messages)),
+        class_="picture",
+        role="img",
+        aria_labelledby="drawn",
+        height=str(height),
+        width="100%",
     )
 
 
-def _draw_message(message: Message, row: int) -> SafeHTML:
+def _lane(x: str, name: str, end: int) -> Element:
+    return element(
+        "g",
+        element("text", name, x=x, y="16", text_anchor="middle", class_="head"),
+        element("line", x1=x, y1="24", x2=x, y2=str(end), class_="lane"),
+    )
+
+
+def _message(message: Message, row: int) -> Element:
     sender, receiver = _LANES[message.sender], _LANES[message.receiver]
     y = _TOP + _STEP * row + 16
-    return _MESSAGE.render(
-        time=message.time,
-        sender=sender,
-        receiver=receiver,
-        back=-8 if receiver > sender else 8,
-        middle=(sender + receiver) // 2,
-        y=y,
-        above=y - 5,
-        below=y + 14,
-        text=message.text,
-        took=message.took,
+    is_right = max(message.sender, message.receiver) == len(_LANES) - 1
+    ends = {"marker-end": "url(#head)"} | (
+        {"marker-start": "url(#head)"} if message.is_answered else {}
     )
+    line = element("line", x1=sender, x2=receiver, y1=str(y), y2=str(y), **ends)
+    text = element(
+        "text",
+        message.text,
+        x=_LANES[-1] if is_right else min(sender, receiver, key=_LANES.index),
+        dx="-10" if is_right else "10",
+        y=str(y - 5),
+        text_anchor="end" if is_right else "start",
+    )
+    return element("g", line, text)

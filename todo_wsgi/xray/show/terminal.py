@@ -1,26 +1,21 @@
-"""The story as text for a terminal: at most 100 columns, with optional colour."""
+"""The story as text for a terminal: at most 100 columns, with optional colour.
 
-import re
+In short, the picture and a line for each part; with `is_all`, everything.
+"""
+
+import textwrap
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from xml.etree.ElementTree import Element
 
 from todo_wsgi.xray.record.values import cut
-from todo_wsgi.xray.story import curl as shell
-from todo_wsgi.xray.story.blocks import (
-    Block,
-    Code,
-    Node,
-    Picture,
-    Source,
-    Steps,
-    Story,
-    Table,
-    Text,
-    Tree,
-)
+from todo_wsgi.xray.story import curl
+from todo_wsgi.xray.story.document import Message, Part, Story
 
 MAX_WIDTH = 100  # columns
 _BOLD, _FAINT, _RED, _GREEN, _BLUE = "1", "2", "31", "32", "34"  # ECMA-48, 8.3.117 (SGR)
+_COLOURS = {"mistake": _RED, "fact": _GREEN, "source": _BLUE, "library": _FAINT, "sql": _FAINT}
+_BLOCKS = ("ul", "details", "span")  # that begin a line of their own
 
 
 class Printer:
@@ -29,128 +24,115 @@ class Printer:
     def __init__(self, *, width: int = MAX_WIDTH, is_coloured: bool = False) -> None:
         self._width = max(40, min(width, MAX_WIDTH))
         self._is_coloured = is_coloured
+        self._is_all = False
 
-    def lines(self, story: Story) -> Iterator[str]:
-        """Yield the lines of the story."""
-        summary = story.summary
+    def lines(
+        self, story: Story, parts: Collection[int] = (), *, is_all: bool = False
+    ) -> Iterator[str]:
+        """Yield the lines of the story, or only those of the parts with these numbers."""
+        summary, self._is_all = story.summary, is_all
         yield from self._wrap(f"{summary.title} → {summary.status}", colour=_BOLD)
         yield ""
-        yield from self._picture(story.picture)
-        yield ""
-        yield from self._table(story.times)
-        for part in story.parts:
+        if not parts:
+            yield from (line for m in story.messages for line in self._message(story.lanes, m))
             yield ""
-            yield from self._wrap(f"{part.number}. {part.title}", colour=_BOLD)
-            for block in part.blocks:
-                if isinstance(block, Table):
-                    yield ""
-                yield from self._block(block)
+        for part in story.parts:
+            if not parts or part.number in parts:
+                yield from self._part(part, is_whole=is_all or bool(parts))
+        if not parts:
+            yield ""
+            yield from self._wrap("The same request again:", colour=_BOLD)
+            yield from curl.lines(story.curl, self._width)
+            yield from self._wrap("" if is_all else "--part 6 shows a part, --all everything.")
         yield ""
-        yield from self._wrap("The same request again, to a running server", colour=_BOLD)
-        yield from shell.lines(story.curl, self._width)
-        if shell.BODY_FILE in story.curl:
-            yield from self._wrap(shell.NOTE)
+        colour = _RED if summary.mistakes else _GREEN
+        yield from self._wrap(summary.verdict, colour=colour)
 
-    def _block(self, block: Block) -> Iterator[str]:
-        match block:
-            case Text(text):
-                yield from self._wrap(text)
-            case Code(text):
-                yield from self._wrap(text, "    ", "    ")
-            case Source():
-                yield from self._source(block, "  ")
-            case Table():
-                yield from self._table(block)
-            case Tree(nodes):
-                yield from self._nodes(nodes, "  ")
-            case Steps(steps):
-                for step in steps:
-                    yield from self._wrap(f"{step.relation} {step.number}: {step.text}")
+    def _message(self, lanes: list[str], message: Message) -> Iterator[str]:
+        ends = cut(lanes[message.sender], 11), cut(lanes[message.receiver], 11)
+        way = " ↔ ".join(ends) if message.is_answered else " → ".join(ends)
+        yield from self._wrap(message.text, f"  {way:<26}", " " * 28)
+
+    def _part(self, part: Part, *, is_whole: bool) -> Iterator[str]:
+        title = f"{part.number}. {part.title}: {part.essence}"
+        yield from self._wrap(title, rest="   ", colour=_BOLD if is_whole else "")
+        for item in part.content:
+            if is_whole or item.get("class") == "mistake":
+                yield from self._block(item, "   ")
+        if is_whole:
+            yield ""
+
+    def _block(self, item: Element, indent: str) -> Iterator[str]:
+        colour = _COLOURS.get(item.get("class", ""), "")
+        match item.tag:
+            case "table":
+                yield from self._table(item, indent)
+            case "ul":
+                for child in item:
+                    yield from self._block(child, indent)
+            case "details" if self._is_all:
+                for child in item:
+                    yield from self._block(child, indent)
+            case "details":
+                yield from self._wrap(f"▸ {item[0].text}", indent, indent + "  ", _FAINT)
+            case "li" | "span" | "pre":
+                yield from self._flow(item, indent, indent + "  ", colour)
             case _:
-                sign, colour = ("✗ ", _RED) if block.is_mistake else ("• ", _GREEN)
-                yield from self._wrap(f"{block.text} ({block.title})", sign, "  ", colour)
+                yield from self._flow(item, indent, indent, colour)
 
-    def _picture(self, picture: Picture) -> Iterator[str]:
-        for message in picture.messages:
-            ends = picture.lanes[message.sender], picture.lanes[message.receiver]
-            way = " → ".join(cut(lane, 11) for lane in ends)
-            took = f" ({message.took})" if message.took else ""
-            first = f"{message.time:>10}  {way:<27} "
-            yield from self._wrap(message.text + took, first, " " * 40)
-
-    def _table(self, table: Table) -> Iterator[str]:
-        yield from self._wrap(table.title + ":")
-        size = min(max((columns(printable(str(row[0]))) for row in table.rows), default=0), 32)
-        margin = " " * (size + 4)
-        for row in table.rows:
-            first, *others = row
-            texts = "  ".join(cell for cell in others if isinstance(cell, str) and cell)
-            name = printable(str(first))
-            gap = " " * (size - columns(name)) + "  "
-            if columns(name) <= size:
-                yield from self._wrap(texts, f"  {name}{gap}", margin)
+    def _flow(self, item: Element, indent: str, inner: str, colour: str) -> Iterator[str]:
+        """Yield the text of an element, and the blocks in it, each on lines of its own."""
+        text = item.text or ""
+        for child in item:
+            if child.tag in _BLOCKS:
+                yield from self._wrap(text, indent, inner, colour)
+                yield from self._block(child, inner)
+                text = ""
             else:
-                yield from self._wrap(name, "  ", "  ")
+                text += "".join(child.itertext()) + (child.tail or "")
+        if text:
+            yield from self._wrap(text, indent, inner, colour)
+
+    def _table(self, item: Element, indent: str) -> Iterator[str]:
+        if (caption := item.findtext("caption")) is not None:
+            yield from self._wrap(f"{caption}:", indent)
+        rows = [list(row) for row in item.iterfind("tbody/tr")]
+        size = min(max((columns(_text(row[0])) for row in rows), default=0), 32)
+        margin = f"{indent}{' ' * size}    "
+        for first, *others in rows:
+            name = _text(first)
+            texts = "  ".join(filter(None, map(_text, others)))
+            if columns(name) <= size and "\n" not in name:
+                gap = " " * (size - columns(name))
+                yield from self._wrap(texts, f"{indent}  {name}{gap}  ", margin)
+            else:
+                yield from self._wrap(name, f"{indent}  ", f"{indent}    ")
                 yield from self._wrap(texts, margin, margin)
-            for cell in others:
-                if isinstance(cell, Source):
-                    yield from self._source(cell, margin)
-
-    def _source(self, source: Source, indent: str) -> Iterator[str]:
-        if source.line:
-            yield from self._wrap(f"{source.line}  {source.code}", indent, indent + "  ", _BLUE)
-
-    def _nodes(self, nodes: list[Node], indent: str) -> Iterator[str]:
-        indent = indent[: self._width // 3]
-        for node in nodes:
-            sign = {"call": "", "library": "library: ", "sql": "SQL: "}[node.kind]
-            result = f" → {node.result}" if node.result else ""
-            colour = "" if node.kind == "call" else _FAINT
-            line = f"{sign}{node.label}{result}  ({node.time})"
-            yield from self._wrap(line, indent, indent + "      ", colour)
-            if node.kind == "call":
-                yield from self._source(node.source, indent + "    ")
-            yield from self._nodes(node.children, indent + "  ")
+            for line in (line for cell in others for line in cell.iter("span")):
+                yield from self._flow(line, margin, margin + "  ", _BLUE)
 
     def _wrap(self, text: str, first: str = "", rest: str = "", colour: str = "") -> Iterator[str]:
         for line in wrap(text, self._width, first, rest):
-            yield self._paint(line, colour)
+            yield f"\x1b[{colour}m{line}\x1b[0m" if self._is_coloured and colour else line
 
-    def _paint(self, line: str, colour: str) -> str:
-        return f"\x1b[{colour}m{line}\x1b[0m" if self._is_coloured and colour else line
+
+def _text(cell: Element) -> str:
+    """Return the text of a table cell, without the lines of source code in it."""
+    return "" if cell.find("span") is not None else "".join(cell.itertext())
 
 
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> Iterator[str]:
     """Yield lines of at most `width` columns, the first prefixed by `first`, others by `rest`."""
-    indent = line = first
-    for paragraph in printable(text).split("\n"):
-        for word in re.findall(r"\s*\S+|\s+", paragraph):
-            while columns(line + word) > width:
-                if line != indent:
-                    yield line.rstrip()
-                    word = word.lstrip()
-                else:  # the word alone does not fit into a line
-                    size = len(word)
-                    while columns(line + word[:size]) > width:
-                        size -= 1
-                    yield line + word[:size]
-                    word = word[size:]
-                indent = line = rest
-            line += word
-        yield line.rstrip()
-        indent = line = rest
-
-
-def printable(text: str) -> str:
-    """Return the text with control and invisible characters escaped, except line breaks."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )
+    for paragraph in text.split("\n"):
+        # A NUL behind each wide character makes textwrap count it twice.
+        wide = "".join(c + "\0" * (columns(c) - 1) for c in paragraph)
+        for line in textwrap.wrap(
+            wide, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+        ):
+            yield line.replace("\0", "")
+        first = rest
 
 
 def columns(text: str) -> int:
     """Return the width of the text in terminal columns: two for a Chinese character (UAX 11)."""
-    return sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
-        for c in text
-    )
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

@@ -23,7 +23,7 @@ from todo_wsgi.xray.record.middleware import XRay
 from todo_wsgi.xray.record.trace import Traces
 from todo_wsgi.xray.show import pages
 from todo_wsgi.xray.show.background import serving
-from todo_wsgi.xray.story.blocks import Story, Summary
+from todo_wsgi.xray.story.document import Story, Summary
 from todo_wsgi.xray.story.parts import summarize, tell
 
 logger = logging.getLogger("todo_wsgi.xray")
@@ -90,10 +90,11 @@ class Viewer:
         is_paused = "pause" in request.query
         return pages.list_page(self._base, self._app, self._summaries(), is_paused=is_paused)
 
-    def show_request(self, _: Request, number: int) -> Response:
+    def show_request(self, request: Request, number: int) -> Response:
         """GET /7: the story of a request."""
         others = [other for other in self._summaries() if other.number != number]
-        return pages.request_page(self._base, self._story(number), others)
+        is_open = "open" in request.query
+        return pages.request_page(self._base, self._story(number), others, is_open=is_open)
 
     def compare(self, request: Request) -> Response:
         """GET /compare?left=7&right=8: two requests side by side."""
@@ -113,7 +114,7 @@ class Viewer:
         return ICON.response
 
     def _summaries(self) -> list[Summary]:
-        return [summarize(trace) for trace in self._traces.last()]
+        return [summarize(trace, self._traces) for trace in self._traces.last()]
 
     def _story(self, number: int | None) -> Story:
         trace = self._traces.get(number) if number else None

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from todo_wsgi.http.request import FORM_TYPE, SAFE_METHODS
 from todo_wsgi.xray.record.trace import Trace, Traces, is_part, is_proxied
 from todo_wsgi.xray.record.values import show_bytes
-from todo_wsgi.xray.story.blocks import ENVIRON, FORM, NEXT, RESPONSE, SENT, SQL, TEMPLATE, Lesson
+from todo_wsgi.xray.story.document import ENVIRON, FORM, NEXT, RESPONSE, SENT, SQL, TEMPLATE, Lesson
 
 _MIN_TYPED = 3  # characters; a shorter value occurs in any SQL by chance
 _MIN_HTML = 6  # and a shorter one than this in any page

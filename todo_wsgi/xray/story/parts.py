@@ -1,18 +1,18 @@
-"""The story of one request, part by part, built from its trace.
+"""The story of one request in nine parts, told from its trace.
 
-The browser (`pages.py`) and the terminal (`text.py`) show the same story: they render what `tell`
-returns, and nothing else. So secrets need to be hidden only here.
+The browser (`show/pages.py`) and the terminal (`show/terminal.py`) show what `tell` returns. The
+function of a part yields its essence, one line of text, and then its content.
 """
 
 import textwrap
 import time
-from collections.abc import Callable, Iterable
-from itertools import groupby
+from collections import Counter
+from collections.abc import Callable, Iterator
 from urllib.parse import unquote_to_bytes
+from xml.etree.ElementTree import Element
 
 from todo_wsgi.http.request import FORM_TYPE
 from todo_wsgi.xray.record import wire
-from todo_wsgi.xray.record.source import Line
 from todo_wsgi.xray.record.sql import explain
 from todo_wsgi.xray.record.trace import (
     MAX_EVENTS,
@@ -23,74 +23,86 @@ from todo_wsgi.xray.record.trace import (
     is_part,
     is_proxied,
 )
-from todo_wsgi.xray.record.values import CUT, cut, show_bytes
-from todo_wsgi.xray.story.blocks import (
-    CALLS,
-    ENVIRON,
-    FORM,
-    NEXT,
-    RESPONSE,
-    ROUTE,
-    SENT,
-    SQL,
-    TEMPLATE,
+from todo_wsgi.xray.record.values import CUT, HIDDEN, cut, show_bytes
+from todo_wsgi.xray.story.curl import curl
+from todo_wsgi.xray.story.document import (
     THREAD,
-    Block,
-    Code,
+    Content,
+    Headline,
+    Lesson,
     Message,
-    Node,
     Part,
-    Picture,
-    Source,
     Step,
-    Steps,
     Story,
     Summary,
-    Table,
-    Text,
-    Tree,
+    code,
+    count,
+    element,
+    folded,
+    paragraph,
+    source,
+    table,
 )
-from todo_wsgi.xray.story.curl import curl
 from todo_wsgi.xray.story.lessons import find_lessons
 
 MAX_SHOWN = 2000  # characters of a body that are shown
 MAX_FIELDS = 100  # of a form
 MAX_CELL = 500  # characters of a table cell
-MAX_MESSAGES = 20  # to SQLite, in the picture; the rest are added up
+MAX_LINE = 100  # characters of an essence
+MAX_MESSAGES = 12  # to SQLite, in the picture; the rest are counted
+OPEN_DEPTH = 3  # levels of the tree of calls that are not folded
+
+_PARTS: list[tuple[str, str, Callable[[Trace], Iterator[Content]]]] = []
 
 
 def tell(trace: Trace, traces: Traces) -> Story:
     """Return the story of a request, with its secrets hidden."""
     explain(trace.statements)
+    summary = summarize(trace, traces)
+    trace = trace.hidden()
     lessons = find_lessons(trace, traces)
-    parts = [
-        Part(number, short, title, [*blocks(trace), *(a for a in lessons if a.part == number)])
-        for number, short, title, blocks in _PARTS
-    ]
-    story = Story(
-        _summarize(trace), _picture(trace), _times(trace), curl(trace), _facts(trace), parts
-    )
+    parts = []
+    for number, (short, title, describe_part) in enumerate(_PARTS, 1):
+        first, *content = describe_part(trace)
+        here = [lesson for lesson in lessons if lesson.part == number]
+        elements = [item for item in [*content, *map(_remark, here)] if isinstance(item, Element)]
+        for item in (inner for outer in elements for inner in outer.iter()):
+            item.text, item.tail = trace.secrets.hide((item.text, item.tail))
+        is_open = any(lesson.is_mistake for lesson in here)
+        essence = cut(" ".join(str(first).split()), MAX_LINE)
+        parts.append(Part(number, short, title, essence, elements, is_open))
+    lanes = ["Browser", trace.server, "Application", "SQLite"]
+    story = Story(summary, lanes, list(_messages(trace)), parts, curl(trace), _facts(trace))
     hidden: Story = trace.secrets.hide(story)
     return hidden
 
 
-def summarize(trace: Trace) -> Summary:
+def _remark(lesson: Lesson) -> Element:
+    title = element("strong", f"{'✗ ' * lesson.is_mistake}{lesson.title}.")
+    kind = "mistake" if lesson.is_mistake else "fact"
+    return element("p", title, f" {lesson.text}", class_=kind)
+
+
+def summarize(trace: Trace, traces: Traces) -> Summary:
     """Return the request in one line, with its secrets hidden."""
-    hidden: Summary = trace.secrets.hide(_summarize(trace))
-    return hidden
-
-
-def _summarize(trace: Trace) -> Summary:
-    return Summary(
+    trace = trace.hidden()
+    mistakes = []
+    for lesson in find_lessons(trace, traces):
+        if lesson.is_mistake:
+            where = f"{lesson.part}. {_PARTS[lesson.part - 1][0]}"
+            mistakes.append(Headline(lesson.headline, lesson.part, where))
+    summary = Summary(
         trace.number,
         time.strftime("%H:%M:%S", time.localtime(trace.time)),
-        trace.method,
-        trace.target,
+        f"{trace.method} {cut(trace.target, 80)}",
         trace.outcome,
-        milliseconds(trace.ended - trace.began),
         _kind(trace),
         _steps(trace),
+        trace.came_from or (trace.page if is_part(trace) else None),
+        mistakes,
     )
+    hidden: Summary = trace.secrets.hide(summary)
+    return hidden
 
 
 def _kind(trace: Trace) -> str:
@@ -99,19 +111,26 @@ def _kind(trace: Trace) -> str:
         return "cache hit"
     if trace.redirects_to:
         return "redirect"
-    kind = trace.header("content-type").partition(";")[0]
+    kind = _media_type(trace)
     return {"text/html": "page", "text/css": "style sheet"}.get(kind) or (
         "icon or image" if kind.startswith("image/") else kind
     )
 
 
-def milliseconds(seconds: float) -> str:
-    """Return a duration in seconds as text in milliseconds."""
-    return f"{seconds * 1000:.2f} ms"
+def _media_type(trace: Trace) -> str:
+    return trace.header("content-type").partition(";")[0]
 
 
-def _source(line: Line | None) -> Source:
-    return Source(f"{line.name}:{line.number}", line.code) if line else Source("", "")
+def part(
+    short: str, title: str
+) -> Callable[[Callable[[Trace], Iterator[Content]]], Callable[[Trace], Iterator[Content]]]:
+    """Decorate the function of the next part."""
+
+    def add(describe: Callable[[Trace], Iterator[Content]]) -> Callable[[Trace], Iterator[Content]]:
+        _PARTS.append((short, title, describe))
+        return describe
+
+    return add
 
 
 def _show_lines(data: bytes) -> str:
@@ -119,142 +138,126 @@ def _show_lines(data: bytes) -> str:
     return show_bytes(data).replace("\r\n", "\\r\\n\n")
 
 
-def _limit(text: str, size: int, what: str) -> list[Block]:
-    """Return a block of text, and the full size in bytes if the text was cut."""
+def _limit(text: str, size: int) -> Iterator[Element]:
+    """Yield the text of a body, and its full size in bytes if it was cut."""
+    yield code(text[:MAX_SHOWN] + CUT * (len(text) > MAX_SHOWN))
     if len(text) > MAX_SHOWN:
-        return [Code(text[:MAX_SHOWN] + CUT), Text(f"… cut: {what} has {size:,} bytes.")]
-    return [Code(text)]
+        yield paragraph(f"… cut: the body has {size:,} bytes.")
 
 
-# 1
-
-
-def _sent(trace: Trace) -> Iterable[Block]:
-    address, port = trace.client
-    raw = trace.raw
+@part("Sent", "What the browser sent")
+def _sent(trace: Trace) -> Iterator[Content]:
+    raw, headers = trace.raw, trace.request_headers
+    size = raw.size - len(raw.head) if raw else sum(read.size for read in trace.reads)
+    body = f"a body of {count(size, 'byte')}" if size else "no body"
+    yield f"{trace.method} {cut(trace.target, 40)}, {count(len(headers), 'header')}, {body}"
     if raw is None:
-        yield Text(
-            "Reconstructed from the environ: this server does not expose the bytes on the "
-            f"socket. They arrived from {address or 'an unknown address'}"
-            + (f", port {port}." if port else ".")
+        yield paragraph(
+            "Reconstructed from the environ: this server does not expose the bytes on the socket."
         )
         head = f"{trace.method} {trace.target} {trace.environ.get('SERVER_PROTOCOL', '')}\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in trace.request_headers)
-        yield Code(_show_lines(f"{head}\r\n".encode("latin-1", "replace")))
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers)
+        yield code(_show_lines(f"{head}\r\n".encode("latin-1", "replace")))
         if trace.read_body:
-            yield from _limit(_show_lines(trace.read_body), _body_size(trace), "the body")
+            yield from _limit(_show_lines(trace.read_body), size)
         return
-    yield Text(f"{raw.size:,} bytes arrived from {address}, port {port}.")
-    yield Code(_show_lines(raw.head))
+    address, port = trace.client
+    yield paragraph(f"{count(raw.size, 'byte')} arrived from {address}, port {port}.")
+    yield code(_show_lines(raw.head))
     if raw.body:
-        yield Text(f"After the empty line, the body: {raw.size - len(raw.head):,} bytes.")
-        read = show_bytes(trace.read_body)
-        if read not in show_bytes(raw.body) and trace.secrets.hide(read) != read:
-            yield Text("It arrived in chunks and contains a secret, so it is not shown.")
-            return
-        yield from _limit(_show_lines(raw.body), raw.size - len(raw.head), "the body")
-    yield _source(wire.RECEIVES)
+        yield paragraph(f"After the empty line, the body: {count(size, 'byte')}.")
+        if HIDDEN in show_bytes(trace.read_body) and HIDDEN not in show_bytes(raw.body):
+            yield paragraph("It arrived in chunks and contains a secret, so it is not shown.")
+        else:
+            yield from _limit(_show_lines(raw.body), size)
+    yield source(wire.RECEIVES)
 
 
-def _body_size(trace: Trace) -> int:
-    return sum(read.size for read in trace.reads)
-
-
-# 2
-
-
-def _environ(trace: Trace) -> Iterable[Block]:
-    yield Text(
+@part("Environ", "What the server passed to the application")
+def _environ(trace: Trace) -> Iterator[Content]:
+    read, others = [], []
+    for key, text in trace.entries:
+        if key in trace.environ_reads:
+            line = source(trace.environ_reads[key])
+            read.append((key, text, _origin(trace, key), line))
+        else:
+            others.append((key, text, _origin(trace, key)))
+    yield f"{len(read)} of {len(trace.entries)} entries were read"
+    yield paragraph(
         "Each request has its own dictionary. The server called the application with this one in "
         f"process {trace.process}, thread {trace.thread}."
     )
-    rows, others = [], []
-    for key, text in trace.entries:
-        if key in trace.environ_reads:
-            rows.append((key, text, _origin(trace, key), _source(trace.environ_reads[key])))
-        else:
-            others.append((key, text, _origin(trace, key)))
-    yield Table("Entries that the application read", ("Entry", "Value", "From", "Read by"), rows)
-    yield Table("Entries that it did not read", ("Entry", "Value", "From"), others, is_folded=True)
-    if trace.raw:
-        changes = list(wire.find_changes(trace))
-        if changes:
-            yield Table("Headers that the server changed", ("Header", "Change"), changes)
-        yield _source(wire.BUILDS_ENVIRON)
+    if read:
+        yield table(("Entry", "Value", "From", "Read by"), read, "Entries that your code read")
+    rest = table(("Entry", "Value", "From"), others)
+    yield folded(f"{len(others)} entries that your code did not read", rest)
+    if trace.raw and (changes := list(wire.find_changes(trace))):
+        changed = table(("Header", "Change"), changes)
+        yield folded("Headers that the server changed", changed, source(wire.BUILDS_ENVIRON))
 
 
 def _origin(trace: Trace, key: str) -> str:
     """Return where an entry of the environ comes from."""
     if key.startswith("HTTP_X_FORWARDED") or key in ("HTTP_FORWARDED", "HTTP_VIA"):
         return "a proxy"
-    if key.startswith("HTTP_"):
-        return f"header {key[5:].replace('_', '-').title()}"
-    if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        return f"header {key.replace('_', '-').title()}"
-    if key in (
-        *("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL"),
-        *("REQUEST_URI", "RAW_URI"),
-    ):
+    if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        return f"header {key.removeprefix('HTTP_').replace('_', '-').title()}"
+    if key in _REQUEST_LINE:
         return "the request line"
-    if key.startswith("wsgi."):
-        return "the server, for WSGI"
     if key.startswith("REMOTE_"):
         return "a proxy" if is_proxied(trace) and key == "REMOTE_ADDR" else "the socket"
-    return "the server"
+    return "the server, for WSGI" if key.startswith("wsgi.") else "the server"
 
 
-# 3
+_REQUEST_LINE = {
+    *("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL", "REQUEST_URI", "RAW_URI")
+}
 
 
-def _route(trace: Trace) -> Iterable[Block]:
+@part("Route", "The route")
+def _route(trace: Trace) -> Iterator[Content]:
     routing = trace.routing
     if routing is None:
-        yield Text(
-            "The x-ray does not know how this application routes requests. Part 5 shows the "
-            "functions that it called."
-        )
+        yield "not known: part 5 has the functions that ran"
         return
-    head = ("Method", "Path", "Handler", "Outcome")
-    yield Table("Routes, in the order tried", head, routing.tried)
+    *_, (method, path, handler, outcome) = routing.tried
+    yield f"{method} {path} is {handler}" if outcome == "matched" else "no route matched"
+    yield table(("Method", "Path", "Handler", "Outcome"), routing.tried, "In the order tried")
     if routing.rest:
-        yield Text(f"The {routing.rest} routes after it were not tried.")
-    yield _source(routing.line)
+        yield paragraph(f"The {count(routing.rest, 'route')} after it were not tried.")
+    yield source(routing.line)
 
 
-# 4
-
-
-def _form(trace: Trace) -> Iterable[Block]:
-    query = trace.query
-    if query:
-        yield _fields("In the URL, after the “?”", query.encode("latin-1", "replace"))
+@part("Form", "The form")
+def _form(trace: Trace) -> Iterator[Content]:
     body = trace.request_body
-    if trace.content_type == FORM_TYPE and body:
-        yield _fields("In the body", body)
-    elif body:
+    is_form = trace.content_type == FORM_TYPE
+    tables = [("In the URL, after the “?”", trace.query.encode("latin-1", "replace"))]
+    tables += [("In the body", body)] if is_form else []
+    fields = [(title, list(_fields(encoded))) for title, encoded in tables if encoded]
+    values = [f"{row[2]} = {row[3]}" for _, rows in fields for row in rows]
+    if body and not is_form:
+        values.append(f"the body is {trace.content_type or 'of no Content-Type'}")
+    yield ", ".join(values) or "no parameters, neither in the URL nor in a body"
+    for title, rows in fields:
+        yield table(("Split at “&”", "Percent-decoded", "Name", "Value as text"), rows, title)
+    if body and not is_form:
         kind = trace.content_type or "missing"
-        yield Text(f"The body is not a percent-encoded form: its Content-Type is {kind}.")
-    elif not query:
-        yield Text("The request has no parameters, neither in the URL nor in a body.")
+        yield paragraph(f"The body is not a percent-encoded form: its Content-Type is {kind}.")
     if trace.reads:
-        yield Table(
-            "Calls that read from wsgi.input",
-            ("Call", "Size", "Read by"),
-            [(read.call, f"{read.size:,} bytes", _source(read.line)) for read in trace.reads],
-        )
+        reads = [(r.call, count(r.size, "byte"), source(r.line)) for r in trace.reads]
+        yield table(("Call", "Size", "By"), reads, "Calls that read from wsgi.input")
     elif body:
-        yield Text("The application did not read wsgi.input.")
+        yield paragraph("The application did not read wsgi.input.")
 
 
-def _fields(title: str, encoded: bytes) -> Table:
-    rows = []
+def _fields(encoded: bytes) -> Iterator[tuple[str, ...]]:
     for pair in encoded.split(b"&")[:MAX_FIELDS]:
         name, _, value = pair.partition(b"=")
         decoded = unquote_to_bytes(value.replace(b"+", b" "))
         name_bytes = unquote_to_bytes(name.replace(b"+", b" "))
         cells = (show_bytes(pair), repr(decoded), show_bytes(name_bytes), _as_text(decoded))
-        rows.append(tuple(cut(cell, MAX_CELL) for cell in cells))
-    return Table(title, ("Split at “&”", "Percent-decoded", "Name", "Value as text"), rows)
+        yield tuple(cut(cell, MAX_CELL) for cell in cells)
 
 
 def _as_text(data: bytes) -> str:
@@ -264,153 +267,197 @@ def _as_text(data: bytes) -> str:
         return "not UTF-8"
 
 
-# 5
-
-
-def _calls(trace: Trace) -> Iterable[Block]:
+@part("Functions", "The functions that ran")
+def _calls(trace: Trace) -> Iterator[Content]:
+    failures = [failure.error for failure in trace.failures if failure.left_application]
+    yield ", ".join([*failures, f"{count(_size(trace.calls), 'call')}"])
     if trace.calls.children:
-        yield Tree([_node(trace, child) for child in trace.calls.children])
+        yield _tree(trace.calls, 1)
     else:
-        yield Text("No function of the application was recorded.")
+        yield paragraph("No function of the application was recorded.")
     if trace.events > MAX_EVENTS:
-        yield Text(f"{trace.events - MAX_EVENTS:,} more steps were not recorded.")
+        yield paragraph(f"{trace.events - MAX_EVENTS:,} more steps were not recorded.")
     for failure in trace.failures:
         outcome = "reached the server" if failure.left_application else "was caught"
-        yield Table(
-            f"{failure.error} {outcome}; local variables of {failure.function}",
-            ("Variable", "Value"),
-            failure.values,
-        )
-        yield _source(failure.line)
+        title = f"{failure.error} {outcome}; local variables of {failure.function}"
+        yield table(("Variable", "Value"), failure.values, title)
+        yield paragraph(source(failure.line))
     for warning in trace.warnings:
-        yield Text(warning)
+        yield paragraph(warning)
 
 
-def _node(trace: Trace, child: Call | Statement) -> Node:
+def _size(call: Call) -> int:
+    return sum(1 + _size(child) for child in call.calls)
+
+
+def _tree(call: Call, depth: int, shown: object = None) -> Element:
+    """Return the calls and the statements of a call as a list; `shown` is its line."""
+    return element("ul", *(_node(child, depth, shown) for child in call.children), class_="tree")
+
+
+def _node(child: Call | Statement, depth: int, shown: object) -> Element:
     if isinstance(child, Statement):
-        sql = " ".join(child.sql.split())
-        result = f"{child.rows_changed} changed" if child.rows_changed else ""
-        result = f"{child.rows_read} read" if child.rows_read else result
-        took = milliseconds(_took(child))
-        return Node("sql", cut(sql, 80), result, took, _source(child.line), [])
+        text = f"SQL: {_short(child, 80)}"
+        return element("li", element("code", text), f" → {_rows(child)}", class_="sql")
     arguments = ", ".join(f"{name}={value}" for name, value in child.arguments)
     label = f"{child.name}({cut(arguments, 160)})"
-    result = cut(child.result, 160) if child.result is not None else ""
-    if child.result is None:
-        result = f"raised {child.error or 'an exception'}"
+    result = cut(child.result or "", 160) or f"raised {child.error or 'an exception'}"
     if child.is_rest and child.count > 1:
         label, result = f"{child.name}, {child.count} more times", ""
-    return Node(
-        "library" if child.is_library else "call",
-        label,
-        result,
-        milliseconds(child.seconds),
-        _source(child.caller or child.line),
-        [_node(trace, grandchild) for grandchild in child.children],
+    line = child.caller or child.line
+    inner = _tree(child, depth + 1, line) if child.children else None
+    if inner is not None and depth == OPEN_DEPTH:
+        inner = folded(f"{count(_size(child), 'call')} and the SQL in it", inner)
+    return element(
+        "li",
+        "library: " if child.is_library else None,
+        element("code", label),
+        f" → {result}" if result else None,
+        source(line) if line != shown and not child.is_library else None,
+        inner,
+        class_="library" if child.is_library else "call",
     )
 
 
-# 6
-
-
-def _sql(trace: Trace) -> Iterable[Block]:
-    if not trace.statements:
-        yield Text("No SQL was executed: the database was not queried.")
-    for keyword, group in groupby(trace.statements, key=lambda statement: statement.keyword):
-        statements = list(group)
-        if keyword == "PRAGMA":
-            rows = [(s.sql, milliseconds(s.execute_seconds), _source(s.line)) for s in statements]
-            yield Table("PRAGMA: connection settings", ("SQL", "Time", "By"), rows)
-            continue
-        for statement in statements:
-            yield Table(statement.keyword, ("", ""), list(_statement_rows(statement)))
-            yield _source(statement.line)
-
-
-def _statement_rows(statement: Statement) -> Iterable[tuple[str, str]]:
-    yield "SQL", textwrap.dedent(statement.sql).strip()
-    if statement.issuer:
-        yield "Issued by", statement.issuer
-    for parameters in statement.parameters:
-        yield "Parameters", parameters
-    if statement.count > 1:
-        yield "Executions", f"{statement.count:,}, added up here"
-    if statement.rows_read or statement.keyword == "SELECT":
-        yield "Rows read", str(statement.rows_read)
-    if statement.rows_changed_in_all:
-        by_triggers = statement.rows_changed_in_all - statement.rows_changed
-        more = f", and {by_triggers} by triggers" if by_triggers else ""
-        yield "Rows changed", f"{statement.rows_changed}{more}"
-    if statement.plan:
-        yield "Query plan", "\n".join(statement.plan)
-    if statement.others > 0:
-        yield "Shared with", f"{statement.others} other requests, in one transaction"
+def _rows(statement: Statement) -> str:
+    """Return what a statement did to rows."""
     if statement.error:
-        yield "Error", statement.error
-    yield "Execute", milliseconds(statement.execute_seconds)
-    if statement.fetch_seconds:
-        yield "Fetch", milliseconds(statement.fetch_seconds)
+        return statement.error
+    if statement.rows_changed:
+        verb = _VERBS.get(statement.keyword, "changed")
+        by_triggers = statement.rows_changed_in_all - statement.rows_changed
+        more = f", and {by_triggers:,} by triggers" if by_triggers else ""
+        return f"{count(statement.rows_changed, 'row')} {verb}{more}"
+    if statement.rows_read or statement.keyword == "SELECT":
+        return f"{count(statement.rows_read, 'row')} read"
+    return "done"
 
 
-# 7
+_VERBS = {"INSERT": "inserted", "UPDATE": "updated", "DELETE": "deleted"}
 
 
-def _template(trace: Trace) -> Iterable[Block]:
-    if not trace.renderings:
-        yield Text("No template of this application was rendered.")
-    for rendering in trace.renderings:
-        count = trace.rendered[rendering.name]
-        title = f"templates/{rendering.name}" if rendering.name else "A template"
-        title += f", rendering {rendering.number} of {count:,}" if count > 1 else ""
-        rows = [(f"${name}", before, after) for name, before, after in rendering.placeholders]
-        yield Table(title, ("Placeholder", "Value", "Inserted text"), rows)
-        yield _source(rendering.line)
-
-
-# 8
-
-
-def _response(trace: Trace) -> Iterable[Block]:
-    if not trace.types:
-        yield Text("The application did not call start_response.")
-        if trace.sent_head:
-            yield Text("So the server created a response of its own. See the server's log.")
-            yield Code(_show_lines(trace.sent_head))
-        return
-    yield Text(f"Status {trace.status}, body of {trace.body_size:,} bytes ({trace.body_type}).")
-    yield Table("Headers", ("Header", "Value", "Set by"), list(_response_headers(trace)))
-    yield _source(trace.response_line)
-    if trace.sent_head is None:
-        yield Text("This server does not expose the bytes that it sends.")
+@part("SQL", "SQL")
+def _sql(trace: Trace) -> Iterator[Content]:
+    shown = [s for s in trace.statements if not _is_housekeeping(s)]
+    others = [s for s in trace.statements if _is_housekeeping(s)]
+    changes: Counter[str] = Counter()
+    for statement in shown:
+        changes[_VERBS.get(statement.keyword, "changed")] += statement.rows_changed
+    changed = [f"{count(rows, 'row')} {verb}" for verb, rows in changes.items() if rows]
+    ends = dict.fromkeys(_ENDS[end] for _, end in trace.transactions)
+    read = sum(s.rows_read for s in shown)
+    if changed:
+        yield ", ".join([*changed, *ends])
+    elif shown:
+        yield f"{count(read, 'row')} read by {count(len(shown), 'statement')}"
     else:
-        rest = "then the body" if trace.body_size else "no body"
-        yield Text(f"On the wire: {len(trace.sent_head):,} bytes of head, {rest}.")
-        yield Code(_show_lines(trace.sent_head))
-    if trace.header("content-encoding") == "gzip":
-        yield Text("The body was compressed with gzip; this is the decompressed text.")
-    if trace.body:
-        yield from _limit(trace.text, trace.body_size, "the body")
+        yield "none was seen"
+    if not trace.statements:
+        yield paragraph(
+            "No SQL was seen. The x-ray sees what Python's sqlite3 executes in the thread of the "
+            "request, on connections opened since it started."
+        )
+    if shown:
+        rows = [
+            (_text(s), "\n".join(s.parameters), f"{_rows(s)}{_times(s)}", source(s.line))
+            for s in shown
+        ]
+        yield table(("SQL", "Parameters", "Rows", "By"), rows)
+        took = [(_short(s, 60), "\n".join(s.plan), _milliseconds(s)) for s in shown]
+        yield folded("Query plans and times", table(("SQL", "Plan", "Time"), took))
+    if others:
+        rows = [(_text(s), "", _rows(s), source(s.line)) for s in others]
+        head = ("SQL", "", "Rows", "By")
+        yield folded(f"Housekeeping: {count(len(others), 'statement')}", table(head, rows))
 
 
-def _response_headers(trace: Trace) -> Iterable[tuple[str, str, str]]:
+_ENDS = {
+    "COMMIT": "saved by COMMIT",
+    "ROLLBACK": "undone by ROLLBACK",
+    "autocommit": "saved at once, outside a transaction",
+    "": "not saved",
+}
+
+
+def _is_housekeeping(statement: Statement) -> bool:
+    """Return whether a statement is about the connection, not about the application's data."""
+    return statement.keyword == "PRAGMA" or "sqlite_master" in statement.sql
+
+
+def _text(statement: Statement) -> str:
+    by = f"\n(by {statement.issuer})" if statement.issuer else ""
+    return textwrap.dedent(statement.sql).strip() + by
+
+
+def _short(statement: Statement, length: int) -> str:
+    return cut(" ".join(statement.sql.split()), length)
+
+
+def _times(statement: Statement) -> str:
+    return f", executed {statement.count:,} times" if statement.count > 1 else ""
+
+
+def _milliseconds(statement: Statement) -> str:
+    return f"{(statement.execute_seconds + statement.fetch_seconds) * 1000:.2f} ms"
+
+
+@part("Template", "The template")
+def _template(trace: Trace) -> Iterator[Content]:
+    names = [f"{name} ({n:,} times)" if n > 1 else name for name, n in trace.rendered.items()]
+    yield ", ".join(names) or "none of this application's was seen"
+    for rendering in trace.renderings:
+        times = trace.rendered[rendering.name]
+        title = f"templates/{rendering.name}" if rendering.name else "A template"
+        title += f", rendering {rendering.number} of {times:,}" if times > 1 else ""
+        rows = [(f"${name}", before, after) for name, before, after in rendering.placeholders]
+        head = ("Placeholder", "Value", "Inserted text")
+        escaped = [row for row in rows if _is_escaped(row)]
+        others = [row for row in rows if row not in escaped]
+        if escaped:
+            yield table(head, escaped, f"{title}: changed by escaping")
+        if others:
+            yield folded(f"{title}: {len(others)} unchanged", table(head, others))
+        yield source(rendering.line)
+
+
+def _is_escaped(row: tuple[str, str, str]) -> bool:
+    _, before, after = row
+    return "&" in after and before.startswith(("'", '"'))
+
+
+@part("Response", "What the server sent back")
+def _response(trace: Trace) -> Iterator[Content]:
+    location = f", Location: {trace.redirects_to}" if trace.redirects_to else ""
+    body = f"a body of {count(trace.body_size, 'byte')}" if trace.body_size else "no body"
+    yield f"{trace.outcome}{location}, {body}"
+    if not trace.types:
+        yield paragraph("The application did not call start_response.")
+        if trace.sent_head:
+            yield paragraph("So the server sent a response of its own.")
+            yield code(_show_lines(trace.sent_head))
+        return
     own = {name.lower() for name, _ in trace.headers}
-    for name, value in trace.headers:
-        yield name, value, "the application"
-    for line in (trace.sent_head or b"").decode("latin-1").split("\r\n")[1:]:
-        name, _, value = line.partition(": ")
-        if name and name.lower() not in own:
-            yield name, value, "the server"
+    head = trace.sent_head.decode("latin-1").split("\r\n") if trace.sent_head else []
+    added = [line for line in head[1:] if line and line.partition(":")[0].lower() not in own]
+    headers = [(f"{name}: {value}", "the application") for name, value in trace.headers]
+    headers += [(line, trace.server) for line in added]
+    status = head[0] if head else trace.status
+    yield table(("Line", "Set by"), [(status, "the application"), *headers])
+    yield source(trace.response_line)
+    if trace.sent_head is None:
+        yield paragraph("This server does not expose the bytes that it sends.")
+    if trace.header("content-encoding") == "gzip":
+        yield paragraph("The body was compressed with gzip; this is the decompressed text.")
+    if trace.body:
+        yield from _limit(trace.text, trace.body_size)
 
 
-# 9
-
-
-def _next(trace: Trace) -> Iterable[Block]:
-    yield Text(_what_it_is(trace))
-    if trace.redirects_to:
-        yield _source(trace.response_line)
-    if steps := _steps(trace):
-        yield Steps(steps)
+@part("Next", "What the browser does next")
+def _next(trace: Trace) -> Iterator[Content]:
+    yield _what_it_does(trace)
+    for step in _steps(trace):
+        link = element("a", f"request {step.number}", href=str(step.number))
+        yield paragraph(f"{step.relation} ", link, f", {step.text}.")
 
 
 def _steps(trace: Trace) -> list[Step]:
@@ -422,93 +469,60 @@ def _steps(trace: Trace) -> list[Step]:
         steps.append(Step(trace.page, relation, "the page in its Referer header"))
     if trace.led_to:
         steps.append(Step(trace.led_to, "Led to", "which followed on the same connection"))
-    steps += [Step(number, "Loaded", "for this page") for number in trace.needs]
-    return steps
+    return [*steps, *(Step(number, "Loaded", "for this page") for number in trace.needs)]
 
 
-def _what_it_is(trace: Trace) -> str:
+def _what_it_does(trace: Trace) -> str:
     """Return what the browser does with the response."""
-    kind = trace.header("content-type").partition(";")[0]
     if trace.left_with_exception:
-        return f"The browser shows what the server sent instead: {trace.outcome}."
+        return f"It shows what the server sent instead: {trace.outcome}"
     if trace.code == 304:
-        return "304: the browser's cached copy is still current, so the response has no body."
+        return "304: its cached copy is still current, so the response has no body"
     if location := trace.redirects_to:
         method = trace.method if trace.code in (307, 308) else "GET"
-        return f"The browser sends a new request: {method} {location}."
+        return f"It sends a new request: {method} {location}"
+    kind = _media_type(trace)
     if is_part(trace):
-        return f"Not a page, but a part of one ({kind}): the browser may cache it for the page."
+        return f"Not a page, but a part of one ({kind}): it may cache it for the page"
     if kind == "text/html":
-        return "The browser shows the page, and requests the files that the page needs."
-    return f"The browser shows or saves the response ({kind or 'without a Content-Type'})."
+        return "It shows the page, and requests the files that the page needs"
+    return f"It shows or saves the response ({kind or 'without a Content-Type'})"
 
 
 # The picture, and the facts to compare
 
 
-def _times(trace: Trace) -> Table:
-    rows = []
-    raw = trace.raw
-    if raw:
-        rows.append(("The server received the request", milliseconds(raw.ended - raw.began)))
-        rows.append(("It waited for a thread", milliseconds(max(trace.began - raw.ended, 0))))
-    rows.append(("The application handled it", milliseconds(trace.ended - trace.began)))
-    sql = sum(map(_took, trace.statements))
-    rows.append((f"of that, {len(trace.statements)} SQL statements", milliseconds(sql)))
-    if trace.sent_at:
-        rows.append(("Until the server sent", milliseconds(max(trace.sent_at - trace.ended, 0))))
-    return Table("Durations (including the x-ray's overhead)", ("", ""), rows)
-
-
-def _picture(trace: Trace) -> Picture:
-    began = trace.raw.began if trace.raw else trace.began
+def _messages(trace: Trace) -> Iterator[Message]:
     browser, server, application, sqlite = range(4)
-    messages = []
-
-    def add(at: float, lane: int, to: int, text: str, took: float | None = None) -> None:
-        duration = "" if took is None else milliseconds(took)
-        messages.append(Message(milliseconds(at - began), lane, to, cut(text, 36), duration))
-
-    size = f", {trace.raw.size:,} bytes" if trace.raw else ""
-    add(began, browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
-    add(trace.began, server, application, "application(environ, start_response)")
-    shown = [s for s in trace.statements if s.keyword != "PRAGMA"]
-    settings = [s for s in trace.statements if s.keyword == "PRAGMA"]
-    if settings:
-        text = f"{len(settings)} settings (PRAGMA)"
-        add(settings[0].at, application, sqlite, text, sum(map(_took, settings)))
+    size = f", {count(trace.raw.size, 'byte')}" if trace.raw else ""
+    yield Message(browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
+    yield Message(server, application, "application(environ, …)")
+    shown = [s for s in trace.statements if not _is_housekeeping(s)]
     for statement in shown[:MAX_MESSAGES]:
-        add(statement.at, application, sqlite, " ".join(statement.sql.split()), _took(statement))
+        rows = f": {_rows(statement)}" if statement.rows_changed or statement.rows_read else ""
+        text = _short(statement, 36 - len(rows)) + rows
+        yield Message(application, sqlite, text, is_answered=True)
     if rest := shown[MAX_MESSAGES:]:
-        text = f"{len(rest)} more statements"
-        add(rest[0].at, application, sqlite, text, sum(map(_took, rest)))
-    worked = trace.ended - trace.began
-    add(trace.ended, application, server, trace.status or trace.outcome, worked)
-    if trace.sent_head is not None and trace.sent_at:
-        first_line = trace.sent_head.partition(b"\r\n")[0].decode("latin-1")
-        size = f"{len(trace.sent_head) + trace.body_size:,} bytes"
-        add(trace.sent_at, server, browser, f"{first_line}, {size}")
+        yield Message(application, sqlite, f"{count(len(rest), 'more statement')}", True)
+    yield Message(application, server, trace.status or trace.outcome)
+    if trace.sent_head is not None:
+        size = count(len(trace.sent_head) + trace.body_size, "byte")
+        yield Message(server, browser, f"{trace.outcome}, {size}")
     else:
-        add(trace.ended, server, browser, trace.outcome)
-    return Picture(["Browser", trace.server, "Application", "SQLite"], messages)
-
-
-def _took(statement: Statement) -> float:
-    return statement.execute_seconds + statement.fetch_seconds
+        yield Message(server, browser, trace.outcome)
 
 
 def _facts(trace: Trace) -> list[tuple[str, str]]:
-    query = trace.query
     tried = trace.routing.tried if trace.routing else []
     taken = [f"{method} {path}" for method, path, _, outcome in tried if outcome == "matched"]
     statements = [
-        f"{cut(' '.join(s.sql.split()), 60)} {' '.join(s.parameters)}".strip()
+        f"{_short(s, 60)} {' '.join(s.parameters)}".strip()
         for s in trace.statements
-        if s.keyword != "PRAGMA"
+        if not _is_housekeeping(s)
     ]
     return [
         ("Request", f"{trace.method} {trace.target}"),
-        ("Fields in the URL", query or "none"),
+        ("Fields in the URL", trace.query or "none"),
         ("Fields in the body", cut(show_bytes(trace.request_body), MAX_CELL) or "none"),
         ("Route", ", ".join(taken) or "none"),
         ("SQL", "\n".join(statements) or "none"),
@@ -516,19 +530,6 @@ def _facts(trace: Trace) -> list[tuple[str, str]]:
         ("Exceptions", "\n".join(failure.error for failure in trace.failures) or "none"),
         ("Status", trace.outcome),
         ("Location", trace.header("location") or "none"),
-        ("Body", f"{trace.body_size:,} bytes"),
+        ("Body", count(trace.body_size, "byte")),
         (THREAD, f"{trace.process}, {trace.thread}"),
     ]
-
-
-_PARTS: list[tuple[int, str, str, Callable[[Trace], Iterable[Block]]]] = [
-    (SENT, "Sent", "What the browser sent", _sent),
-    (ENVIRON, "Environ", "What the server passed to the application", _environ),
-    (ROUTE, "Route", "The route", _route),
-    (FORM, "Form", "The form", _form),
-    (CALLS, "Functions", "The functions that ran", _calls),
-    (SQL, "SQL", "SQL", _sql),
-    (TEMPLATE, "Template", "The template", _template),
-    (RESPONSE, "Response", "What the server sent back", _response),
-    (NEXT, "Next", "What the browser does next", _next),
-]
