@@ -315,7 +315,10 @@ def _node(trace: Trace, child: Call | Statement) -> Node:
 
 def _sql(trace: Trace) -> Iterable[Block]:
     if not trace.statements:
-        yield Text("No SQL was executed: the database was not queried.")
+        yield Text(
+            "No SQL was seen. The x-ray sees what Python's sqlite3 executes in the thread of the "
+            "request, on connections that sqlite3.connect opened since it started."
+        )
     for keyword, group in groupby(trace.statements, key=lambda statement: statement.keyword):
         statements = list(group)
         if keyword == "PRAGMA":
@@ -343,8 +346,6 @@ def _statement_rows(statement: Statement) -> Iterable[tuple[str, str]]:
         yield "Rows changed", f"{statement.rows_changed}{more}"
     if statement.plan:
         yield "Query plan", "\n".join(statement.plan)
-    if statement.others > 0:
-        yield "Shared with", f"{statement.others} other requests, in one transaction"
     if statement.error:
         yield "Error", statement.error
     yield "Execute", milliseconds(statement.execute_seconds)
