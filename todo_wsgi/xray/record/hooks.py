@@ -1,14 +1,11 @@
 """Patching functions while an x-ray is active."""
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 _lock = threading.Lock()
-_uses: Counter[tuple[int, str]] = Counter()
-_originals: dict[tuple[int, str], Any] = {}  # None: the owner inherited it from its class
-_replacements: dict[tuple[int, str], Any] = {}
+_patches: dict[tuple[int, str], list[Any]] = {}  # replacement, what was there, number of users
 
 
 def patch(owner: Any, name: str, make: Callable[[Any], object]) -> Callable[[], None]:
@@ -16,24 +13,22 @@ def patch(owner: Any, name: str, make: Callable[[Any], object]) -> Callable[[], 
 
     Repeated patches share one replacement. Undoing the last one restores the original.
     """
-    key = (id(owner), name)
     with _lock:
-        if not _uses[key]:
-            _originals[key] = vars(owner).get(name)
-            _replacements[key] = make(getattr(owner, name))
-            setattr(owner, name, _replacements[key])
-        _uses[key] += 1
+        shared = _patches.get((id(owner), name))
+        if shared is None:
+            shared = [make(getattr(owner, name)), vars(owner).get(name), 0]
+            _patches[id(owner), name] = shared
+            setattr(owner, name, shared[0])
+        shared[2] += 1
 
     def end() -> None:
         with _lock:
-            _uses[key] -= 1
-            if _uses[key]:
-                return
-            before, ours = _originals.pop(key), _replacements.pop(key)
-            if vars(owner).get(name) is not ours:  # somebody else has patched it since
-                return
-            delattr(owner, name)
-            if before is not None:
-                setattr(owner, name, before)
+            shared[2] -= 1
+            if not shared[2]:
+                del _patches[id(owner), name]
+                if vars(owner).get(name) is shared[0]:  # nobody else has patched it since
+                    delattr(owner, name)
+                    if shared[1] is not None:  # else the owner inherited it from its class
+                        setattr(owner, name, shared[1])
 
     return end

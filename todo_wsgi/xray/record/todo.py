@@ -4,7 +4,7 @@ Other applications have different ones. This module uses only public names of th
 in turn knows nothing about the x-ray.
 """
 
-import functools
+import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
@@ -15,7 +15,7 @@ from todo_wsgi.presentation.templating import SafeHTML, Template
 from todo_wsgi.storage.database import Database
 from todo_wsgi.xray.record.hooks import patch
 from todo_wsgi.xray.record.source import line_of
-from todo_wsgi.xray.record.trace import Rendering, Routing, Trace, current, on
+from todo_wsgi.xray.record.trace import Rendering, Routing, Trace
 from todo_wsgi.xray.record.values import cut, describe
 
 MAX_RENDERINGS = 3  # of one template that are shown; the rest are counted
@@ -62,28 +62,20 @@ def _note_rendering(trace: Trace, frame: FrameType) -> None:
 
 
 def watch_changes(app: object) -> list[Callable[[], None]]:
-    """Record each change of the database in the trace of the request that makes it.
+    """Make the changes of the database one by one; return the functions that end this.
 
-    Another thread may execute the change, in one transaction with its own (`group_commit.py`).
-    Return the functions that end this.
+    Otherwise one thread may make those of several requests, in one transaction
+    (`group_commit.py`).
     """
     database: Database | None = getattr(app, "database", None)
-    if not isinstance(database, Database):
-        return []
-    return [patch(database, "write", _watch_write)]
+    return [patch(database, "write", _one_by_one)] if isinstance(database, Database) else []
 
 
-def _watch_write(write: Callable[..., Any]) -> Callable[..., Any]:
-    def write_for_this_request(change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        trace = current()
-        if trace is None:
-            return write(change, *args, **kwargs)
+def _one_by_one(write: Callable[..., Any]) -> Callable[..., Any]:
+    lock = threading.Lock()
 
-        @functools.wraps(change)
-        def change_for_this_request(*args: Any, **kwargs: Any) -> Any:
-            with on(trace):
-                return change(*args, **kwargs)
+    def write_alone(*args: Any, **kwargs: Any) -> Any:
+        with lock:
+            return write(*args, **kwargs)
 
-        return write(change_for_this_request, *args, **kwargs)
-
-    return write_for_this_request
+    return write_alone

@@ -78,10 +78,9 @@ class Statement:
     rows_changed_in_all: int = 0  # including triggers
     is_open: bool = False  # whether a transaction is open after it
     plan: list[str] = field(default_factory=list)
-    database: tuple[str, bool] | None = None  # its file, or its URI if True
+    file: str = ""  # of the database, if it is one
     names: int | list[str] = 0  # of the parameters, or their number
     error: str = ""
-    others: int = 0  # number of other requests in its transaction
 
     def absorb(self, other: "Statement") -> None:
         """Add another execution of the same statement."""
