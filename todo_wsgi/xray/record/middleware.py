@@ -165,7 +165,7 @@ class _Recording:
 
     @harmless
     def _store(self) -> None:
-        self._calls.forget()
+        self._calls.end()
         self._traces.add(self.trace)
 
     @harmless

@@ -45,7 +45,6 @@ class Call:
     is_library: bool = False
     is_rest: bool = False
     depth: int = 0
-    yields: int = 0  # number of values, if it is a generator
     count: int = 1
     arguments: list[tuple[str, str]] = field(default_factory=list)
     result: str | None = None  # None: it raised an exception
@@ -137,13 +136,15 @@ class Read:
 
 @dataclass(eq=False)
 class Failure:
-    """An exception, and the variables of the innermost application frame."""
+    """An exception; its line, and the variables there if it is a line of the application."""
 
     error: str
-    line: Line
-    function: str
-    values: list[tuple[str, str]]
+    kind: str
+    message: str  # for humans; may be empty
     left_application: bool
+    line: Line | None = None
+    function: str = ""  # empty if the application could not even be called
+    values: list[tuple[str, str]] = field(default_factory=list)
 
 
 class RawRequest:
@@ -191,7 +192,8 @@ class Trace:
         self.rendered: dict[str, int] = {}  # number of renderings by template
         self.routing: Routing | None = None
         self.failures: list[Failure] = []
-        self.written_globals: dict[str, Line] = {}
+        self.written_globals: dict[str, Line] = {}  # that a function assigns
+        self.changed_globals: dict[str, str] = {}  # lists and the like that changed, by kind
         self.events = 0
         self.warnings: list[str] = []  # about the recording itself
 

@@ -276,11 +276,10 @@ def _calls(trace: Trace) -> Iterable[Block]:
         yield Text(f"{trace.events - MAX_EVENTS:,} more steps were not recorded.")
     for failure in trace.failures:
         outcome = "reached the server" if failure.left_application else "was caught"
-        yield Table(
-            f"{failure.error} {outcome}; local variables of {failure.function}",
-            ("Variable", "Value"),
-            failure.values,
-        )
+        title = f"{failure.error} {outcome}"
+        if failure.values:
+            title += f"; local variables of {failure.function}"
+        yield Table(title, ("Variable", "Value"), failure.values)
         yield _source(failure.line)
     for warning in trace.warnings:
         yield Text(warning)

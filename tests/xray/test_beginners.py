@@ -1,0 +1,80 @@
+"""What the x-ray tells somebody in the first hour of web programming."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+import pytest
+from xrays import one_line, watching
+
+
+def ask(tmp_path: Path, code: str, *arguments: str) -> str:
+    """Return what the command prints of a request to the application in `code`."""
+    (tmp_path / "hello.py").write_text(code)
+    command = [sys.executable, "-m", "todo_wsgi.xray", *(arguments or ("GET", "/"))]
+    name = ["--app", "hello"] if "--app" not in arguments else []
+    done = subprocess.run(
+        [*command, *name], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    return one_line(done.stdout)
+
+
+# Exceptions
+
+
+def test_an_application_with_the_wrong_number_of_arguments(tmp_path: Path) -> None:
+    text = ask(tmp_path, "\ndef app(environ):\n    return []\n")
+    assert "✗ TypeError at hello.py:2, app() takes 1 positional argument but 2 were given." in text
+    assert "A WSGI application takes two arguments" in text
+    assert "def app(environ, start_response)" in text
+
+
+def test_a_factory_instead_of_an_application(tmp_path: Path) -> None:
+    code = "def create_app(config=None):\n    return None\n"
+    text = ask(tmp_path, code, "--app", "hello:create_app", "GET", "/")
+    assert "✗ TypeError at hello.py:1, create_app() takes from 0 to 1 positional arguments" in text
+    assert "looks like a factory" in text
+    assert "--app 'module:create_app()'" in text
+
+
+def test_an_async_function_is_no_wsgi_application(tmp_path: Path) -> None:
+    text = ask(tmp_path, "async def app(environ, start_response):\n    return [b'hello']\n")
+    assert "✗ The application is an async function." in text
+    assert "Write def instead of async def" in text
+    assert "500 Internal Server Error" in text
+
+
+def test_an_exception_has_type_message_and_line() -> None:
+    def app(_environ: WSGIEnvironment, _start_response: StartResponse) -> Any:
+        return item  # type: ignore[name-defined]  # noqa: F821
+
+    number = app.__code__.co_firstlineno + 1
+    with watching(app) as client, pytest.raises(NameError):
+        client.get("/")
+    text = client.text(part=5)
+    where = f"tests/xray/test_beginners.py:{number}"
+    assert f"✗ NameError at {where}, name 'item' is not defined. Nothing caught it" in text
+
+
+def test_an_exception_of_a_library_alone_is_shown_with_the_line_of_the_library() -> None:
+    app: Any = textwrap.indent
+    with watching(app) as client, pytest.raises(AttributeError):
+        client.get("/")
+    text = client.text(part=5)
+    assert re.search(r"✗ AttributeError at \S+/textwrap.py:\d+, 'dict' object has no attr", text)
+
+
+def test_a_stop_iteration_that_leaves_the_application_is_no_control_flow() -> None:
+    def app(_environ: WSGIEnvironment, _start_response: StartResponse) -> Any:
+        return next(iter([]))
+
+    with watching(app) as client, pytest.raises(StopIteration):
+        client.get("/")
+    assert "✗ StopIteration at " in client.text(part=5)
