@@ -11,7 +11,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
-from xrays import one_line, watching
+from xrays import answering, one_line, watching
 
 
 def ask(tmp_path: Path, code: str, *arguments: str) -> str:
@@ -78,3 +78,42 @@ def test_a_stop_iteration_that_leaves_the_application_is_no_control_flow() -> No
     with watching(app) as client, pytest.raises(StopIteration):
         client.get("/")
     assert "✗ StopIteration at " in client.text(part=5)
+
+
+# Templates of other applications
+
+
+class JinjaTemplate:
+    """What Jinja leaves in the namespace of a compiled template: it knows the lines."""
+
+    def get_corresponding_lineno(self, number: int) -> int:
+        return number - 100
+
+
+def compiled(code: str) -> Any:
+    """Return the function `root` of a template whose line 3 Jinja compiles to line 103."""
+    namespace: dict[str, Any] = {"__jinja_template__": JinjaTemplate()}
+    file = str(Path.cwd() / "templates" / "list.html")
+    exec(compile("\n" * 101 + f"def root(read):\n    yield {code}", file, "exec"), namespace)
+    return namespace["root"]
+
+
+def test_a_template_of_jinja_is_a_library_step_at_the_right_line() -> None:
+    root = compiled("read('SERVER_NAME')")
+
+    def read(environ: WSGIEnvironment) -> None:
+        assert [*root(environ.get)] == ["localhost"]
+
+    with watching(answering("", read)) as client:
+        client.get("/")
+    assert "SERVER_NAME 'localhost' the server templates/list.html:3" in client.text(part=2)
+    assert "library: template.root(read=" in client.text(part=5)
+
+
+def test_an_exception_in_a_template_of_jinja_has_the_line_of_the_template() -> None:
+    root = compiled("read / 0")
+    with watching(answering("", lambda _: [*root(1)])) as client, pytest.raises(ZeroDivisionError):
+        client.get("/")
+    text = client.text(part=5)
+    assert "✗ ZeroDivisionError at templates/list.html:3, division by zero." in text
+    assert "local variables" not in text

@@ -112,7 +112,7 @@ class CallRecorder:
             return None
         name = code.co_qualname.replace("<locals>.", "")
         if is_library:
-            name = f"{frame.f_globals.get('__name__', 'jinja2')}.{name}"
+            name = f"{frame.f_globals.get('__name__', 'template')}.{name}"
         else:
             self._shared.look_at(frame)
         line = Line(code.co_filename, code.co_firstlineno)
@@ -190,7 +190,9 @@ class CallRecorder:
             failure.function = last.tb_frame.f_code.co_qualname
         else:
             failure.line = _beginning(error)
-        variables = list(last.tb_frame.f_locals.items())[:MAX_VARIABLES] if ours else []
+        variables = []
+        if ours and not is_template(last.tb_frame):
+            variables = list(last.tb_frame.f_locals.items())[:MAX_VARIABLES]
         failure.values = describe_all(variables)
         for name, value in [*variables, ("", error.args)]:
             self._trace.secrets.add(name, value)

@@ -64,13 +64,12 @@ def is_xray(file: str) -> bool:
 
 
 def line_in(frame: FrameType, number: int) -> Line:
-    """Return the line `number` of a frame's file; Jinja compiles templates, and counts anew."""
-    template = frame.f_globals.get("__jinja_template__")
-    return Line(
-        frame.f_code.co_filename, template.get_corresponding_lineno(number) if template else number
-    )
+    """Return the line that a frame runs; of a template of Jinja, the line in the template."""
+    if template := frame.f_globals.get("__jinja_template__"):
+        number = template.get_corresponding_lineno(number)
+    return Line(frame.f_code.co_filename, number)
 
 
 def is_template(frame: FrameType) -> bool:
-    """Return whether the frame runs a template of Jinja, compiled to Python."""
-    return "__jinja_template__" in frame.f_globals
+    """Return whether the frame runs a template that a library compiled, not a module."""
+    return "__name__" not in frame.f_globals or "__jinja_exception__" in frame.f_globals
