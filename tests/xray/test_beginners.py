@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.util import request_uri
 
 import pytest
-from xrays import answering, one_line, watching
+from xrays import answering, client_environ, one_line, watching
 
 
 def ask(tmp_path: Path, code: str, *arguments: str) -> str:
@@ -117,3 +119,39 @@ def test_an_exception_in_a_template_of_jinja_has_the_line_of_the_template() -> N
     text = client.text(part=5)
     assert "✗ ZeroDivisionError at templates/list.html:3, division by zero." in text
     assert "local variables" not in text
+
+
+# The environ
+
+
+def test_the_environ_is_read_by_the_application_or_by_a_library_or_by_nobody() -> None:
+    with watching(answering("", lambda environ: environ["SERVER_NAME"])) as client:
+        client.get("/")
+    ours, others = client.text(part=2).split("Entries that nobody read")
+    assert "Entries that a line of the application read: SERVER_NAME 'localhost'" in ours
+    assert "REQUEST_METHOD" in others
+    assert "library" not in ours
+    library: Any = request_uri
+    with watching(library) as client:
+        client.xray(client_environ(), lambda *_: lambda _: None)
+    _, theirs = client.text(part=2).split("Entries that only a library read")
+    theirs, others = theirs.split("Entries that nobody read")
+    assert "HTTP_HOST '127.0.0.1' header Host wsgiref.util" in theirs
+    assert "REQUEST_METHOD" in others
+
+
+def test_variables_of_the_process_are_counted_and_are_no_entries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MY_NAME", "Ada")
+    monkeypatch.setenv("MY_PASSWORD", "hunter2")
+    mine = {name: os.environ[name] for name in ("MY_NAME", "MY_PASSWORD")}
+    wsgiref = {"SERVER_SOFTWARE": "WSGIServer/0.2", "CONTENT_TYPE": "text/plain"}
+    with watching(answering("Ada has hunter2")) as client:
+        client.xray({**client_environ(), **mine, **wsgiref}, lambda *_: lambda _: None)
+    text = client.text()
+    assert "And 2 environment variables of the server's process." in text
+    assert "MY_NAME" not in text
+    assert "Ada has hunter2" in text  # so it was not searched for secrets
+    assert "Content-Type: text/plain" not in client.text(part=1)
+    assert "CONTENT_TYPE 'text/plain' the server" in text

@@ -32,6 +32,7 @@ MAX_REQUESTS = 50  # that are stored
 MAX_EVENTS = 500  # of one request: calls, statements, rendered templates
 MAX_BODY = 10_000  # bytes of one body
 MAX_HEAD = 20_000  # bytes of one head
+MAX_VALUE = 4000  # characters of one value of the environ, or of a header
 MAX_SETS = 5  # sets of parameters of one statement
 
 
@@ -181,7 +182,9 @@ class Trace:
 
         self.environ: dict[str, str] = {}  # the entries that are str
         self.entries: list[tuple[str, str]] = []  # all entries, described
-        self.environ_reads: dict[str, Line | None] = {}
+        self.environ_reads: dict[str, Line | None] = {}  # by lines of the application
+        self.library_reads: dict[str, str] = {}  # by the module of a library
+        self.process_variables = 0  # entries that are only variables of the process
         self.raw: RawRequest | None = None
         self.reads: list[Read] = []
         self.body_recorded = 0  # bytes of the body in `reads`

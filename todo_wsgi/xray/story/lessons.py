@@ -290,8 +290,8 @@ def _types_of_wsgi(trace: Trace, _: Traces) -> Facts:
 
 @lesson("execute does not save; commit does", part=SQL)
 def _commit_saves(trace: Trace, _: Traces) -> Facts:
-    for count, end in dict.fromkeys(trace.transactions):
-        rows = _rows(count)
+    for number, end in dict.fromkeys(trace.transactions):
+        rows = _rows(number)
         text = {
             "COMMIT": f"execute changed {rows}, but saved nothing: until COMMIT, no other "
             "connection sees the change, and a crash undoes it. COMMIT saved it.",
@@ -304,8 +304,13 @@ def _commit_saves(trace: Trace, _: Traces) -> Facts:
         yield text if end else Mistake(text)
 
 
-def _rows(count: int) -> str:
-    return f"{count} row" if count == 1 else f"{count} rows"
+def _rows(number: int) -> str:
+    return count(number, "row")
+
+
+def count(number: int, noun: str) -> str:
+    """Return the number with the noun, in the plural unless it is 1."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 @lesson("The ? is not string formatting", part=SQL)

@@ -51,7 +51,7 @@ from todo_wsgi.xray.story.blocks import (
     Tree,
 )
 from todo_wsgi.xray.story.curl import curl
-from todo_wsgi.xray.story.lessons import find_lessons
+from todo_wsgi.xray.story.lessons import count, find_lessons
 
 MAX_SHOWN = 2000  # characters of a body that are shown
 MAX_FIELDS = 100  # of a form
@@ -168,14 +168,21 @@ def _environ(trace: Trace) -> Iterable[Block]:
         "Each request has its own dictionary. The server called the application with this one in "
         f"process {trace.process}, thread {trace.thread}."
     )
-    rows, others = [], []
+    rows, libraries, others = [], [], []
     for key, text in trace.entries:
         if key in trace.environ_reads:
             rows.append((key, text, _origin(trace, key), _source(trace.environ_reads[key])))
+        elif key in trace.library_reads:
+            libraries.append((key, text, _origin(trace, key), trace.library_reads[key]))
         else:
             others.append((key, text, _origin(trace, key)))
-    yield Table("Entries that the application read", ("Entry", "Value", "From", "Read by"), rows)
-    yield Table("Entries that it did not read", ("Entry", "Value", "From"), others, is_folded=True)
+    head = ("Entry", "Value", "From", "Read by")
+    yield Table("Entries that a line of the application read", head, rows)
+    if libraries:
+        yield Table("Entries that only a library read", head, libraries, is_folded=True)
+    yield Table("Entries that nobody read", head[:3], others, is_folded=True)
+    if number := trace.process_variables:
+        yield Text(f"And {count(number, 'environment variable')} of the server's process.")
     if trace.raw:
         changes = list(wire.find_changes(trace))
         if changes:
@@ -190,7 +197,8 @@ def _origin(trace: Trace, key: str) -> str:
     if key.startswith("HTTP_"):
         return f"header {key[5:].replace('_', '-').title()}"
     if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        return f"header {key.replace('_', '-').title()}"
+        is_sent = key in trace.environ
+        return f"header {key.replace('_', '-').title()}" if is_sent else "the server"
     if key in (
         *("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL"),
         *("REQUEST_URI", "RAW_URI"),
@@ -217,7 +225,7 @@ def _route(trace: Trace) -> Iterable[Block]:
     head = ("Method", "Path", "Handler", "Outcome")
     yield Table("Routes, in the order tried", head, routing.tried)
     if routing.rest:
-        yield Text(f"The {routing.rest} routes after it were not tried.")
+        yield Text(f"{count(routing.rest, 'route')} after it: not tried.")
     yield _source(routing.line)
 
 
@@ -273,7 +281,7 @@ def _calls(trace: Trace) -> Iterable[Block]:
     else:
         yield Text("No function of the application was recorded.")
     if trace.events > MAX_EVENTS:
-        yield Text(f"{trace.events - MAX_EVENTS:,} more steps were not recorded.")
+        yield Text(f"Not recorded: {count(trace.events - MAX_EVENTS, 'more step')}.")
     for failure in trace.failures:
         outcome = "reached the server" if failure.left_application else "was caught"
         title = f"{failure.error} {outcome}"
@@ -343,7 +351,7 @@ def _statement_rows(statement: Statement) -> Iterable[tuple[str, str]]:
     if statement.plan:
         yield "Query plan", "\n".join(statement.plan)
     if statement.others > 0:
-        yield "Shared with", f"{statement.others} other requests, in one transaction"
+        yield "Shared with", f"{count(statement.others, 'other request')}, in one transaction"
     if statement.error:
         yield "Error", statement.error
     yield "Execute", milliseconds(statement.execute_seconds)
@@ -453,7 +461,8 @@ def _times(trace: Trace) -> Table:
         rows.append(("It waited for a thread", milliseconds(max(trace.began - raw.ended, 0))))
     rows.append(("The application handled it", milliseconds(trace.ended - trace.began)))
     sql = sum(map(_took, trace.statements))
-    rows.append((f"of that, {len(trace.statements)} SQL statements", milliseconds(sql)))
+    statements = count(len(trace.statements), "SQL statement")
+    rows.append((f"of that, {statements}", milliseconds(sql)))
     if trace.sent_at:
         rows.append(("Until the server sent", milliseconds(max(trace.sent_at - trace.ended, 0))))
     return Table("Durations (including the x-ray's overhead)", ("", ""), rows)
@@ -474,12 +483,12 @@ def _picture(trace: Trace) -> Picture:
     shown = [s for s in trace.statements if s.keyword != "PRAGMA"]
     settings = [s for s in trace.statements if s.keyword == "PRAGMA"]
     if settings:
-        text = f"{len(settings)} settings (PRAGMA)"
+        text = f"{count(len(settings), 'setting')} (PRAGMA)"
         add(settings[0].at, application, sqlite, text, sum(map(_took, settings)))
     for statement in shown[:MAX_MESSAGES]:
         add(statement.at, application, sqlite, " ".join(statement.sql.split()), _took(statement))
     if rest := shown[MAX_MESSAGES:]:
-        text = f"{len(rest)} more statements"
+        text = count(len(rest), "more statement")
         add(rest[0].at, application, sqlite, text, sum(map(_took, rest)))
     worked = trace.ended - trace.began
     add(trace.ended, application, server, trace.status or trace.outcome, worked)
