@@ -6,7 +6,6 @@ would surface in the application, so it is caught.
 """
 
 import concurrent.futures
-import dis
 import functools
 import inspect
 import opcode
@@ -14,19 +13,26 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from enum import Enum
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType, FunctionType, TracebackType, WrapperDescriptorType
 from typing import Any, NamedTuple
 
-from todo_wsgi.xray.record.source import Line, is_application, is_xray, line_of
+from todo_wsgi.xray.record.shared import SharedData
+from todo_wsgi.xray.record.source import (
+    Line,
+    is_application,
+    is_template,
+    is_xray,
+    line_in,
+    line_of,
+)
 from todo_wsgi.xray.record.trace import Call, Failure, Trace, note_failure
-from todo_wsgi.xray.record.values import describe, describe_all, describe_error
+from todo_wsgi.xray.record.values import cut, describe, describe_all, describe_error
 
 Watchers = Mapping[CodeType, Callable[[Trace, FrameType], None]]
 
 MAX_ALIKE = 3  # calls of one function by the same caller that are shown; the rest are counted
 MAX_DEPTH = 40  # levels of nested calls that are shown
-MAX_KNOWN = 10  # exceptions handled at the same time
+MAX_KNOWN = 20  # exceptions handled at the same time
 MAX_FAILURES = 20  # exceptions that are shown
 MAX_VARIABLES = 20  # shown of the frame that raised or propagated an exception
 
@@ -37,22 +43,6 @@ _FUTURES = inspect.getfile(concurrent.futures.Future)
 _YIELDS = {"YIELD_VALUE", "RESUME"}  # from Python 3.13 on, the instruction after the yield
 _RETURNS = {"RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", *_YIELDS}
 _FLOW = (StopIteration, GeneratorExit)  # not errors: they end a generator
-
-
-class _Kind(Enum):
-    OURS = "the application's"
-    LIBRARY = "a library's public function"
-    INNER = "a part of its caller"
-
-
-@functools.cache
-def _kind_of(code: CodeType) -> _Kind:
-    file, name = code.co_filename, code.co_name
-    if name in _PART_OF_CALLER or is_xray(file) or file == _FUTURES:
-        return _Kind.INNER
-    if is_application(file):
-        return _Kind.OURS
-    return _Kind.INNER if name.startswith(("_", "<")) else _Kind.LIBRARY
 
 
 class _Frame(NamedTuple):
@@ -70,12 +60,13 @@ class CallRecorder:
     def __init__(self, trace: Trace, watchers: Watchers) -> None:
         self._trace = trace
         self._watchers = watchers
+        self._shared = SharedData()
         self._stack = [_Frame(0, trace.calls, is_shown=True, began=trace.began)]
         self._generators: dict[int, Call] = {}
         self._raised: list[Call] = []  # raised an exception that is still unknown
         # The known exceptions; one that is already being handled is not the application's.
-        self._failures: deque[tuple[BaseException, Failure]] = deque(maxlen=MAX_KNOWN)
-        self._known = deque([sys.exception()], maxlen=MAX_KNOWN)
+        self._known: deque[tuple[BaseException | None, Failure | None]] = deque(maxlen=MAX_KNOWN)
+        self._known.append((sys.exception(), None))
 
     def handle(self, frame: FrameType, event: str, arg: Any) -> None:
         """Record one event; see `sys.setprofile` in the Python documentation."""
@@ -89,7 +80,7 @@ class CallRecorder:
 
     def _enter(self, frame: FrameType) -> None:
         error = sys.exception()
-        if error is not None and not any(error is known for known in self._known):
+        if error is not None and not any(error is known for known, _ in self._known):
             # An exception becomes visible only now, while it is being handled.
             self.add_failure(error, left_application=False)
         if watch := self._watchers.get(frame.f_code):
@@ -107,11 +98,10 @@ class CallRecorder:
     def _new_call(self, frame: FrameType, caller: _Frame) -> Call | None:
         """Return the call of this frame, or None if it is only a part of its caller."""
         code, parent = frame.f_code, caller.call
-        kind = _kind_of(code)
-        if kind is _Kind.INNER or parent.depth == MAX_DEPTH:
+        is_library = is_template(frame) or _is_library(code)
+        if is_library is None or parent.depth == MAX_DEPTH:
             return None
         # Record only those library calls that the application makes itself.
-        is_library = kind is _Kind.LIBRARY
         if is_library and (parent.is_library or not caller.is_shown):
             return None
         alike = parent.alike.setdefault(code, [])
@@ -122,7 +112,9 @@ class CallRecorder:
             return None
         name = code.co_qualname.replace("<locals>.", "")
         if is_library:
-            name = f"{frame.f_globals.get('__name__')}.{name}"
+            name = f"{frame.f_globals.get('__name__', 'template')}.{name}"
+        else:
+            self._shared.look_at(frame)
         line = Line(code.co_filename, code.co_firstlineno)
         call = Call(name, line, line_of(frame.f_back), is_library, len(alike) == MAX_ALIKE)
         call.depth = parent.depth + 1
@@ -133,9 +125,6 @@ class CallRecorder:
             for name, value in self._arguments(frame)
         ]
         parent.children.append(call)
-        if not is_library:
-            for variable in _globals_written(code):
-                self._trace.written_globals.setdefault(variable, line)
         return call
 
     def _arguments(self, frame: FrameType) -> list[tuple[str, object]]:
@@ -166,55 +155,65 @@ class CallRecorder:
         # The profile function also gets None when a function raises.
         if result is None or is_generator:
             instruction = opcode.opname[frame.f_code.co_code[frame.f_lasti]]
-            if is_generator and instruction in _YIELDS:
-                call.yields += 1
-            elif is_generator:
-                del self._generators[id(frame)]
+            if instruction not in _YIELDS:
+                self._generators.pop(id(frame), None)
             if result is None and instruction not in _RETURNS:
                 call.result = None
                 self._raised.append(call)
                 return
         self._trace.secrets.add(call.name, result)
-        values = "1 value" if call.yields == 1 else f"{call.yields} values"
-        call.result = f"yielded {values}" if is_generator else describe(result)
+        call.result = "a generator" if is_generator else describe(result)
 
     def add_failure(self, error: BaseException, *, left_application: bool) -> None:
-        """Record an exception, with the variables of the innermost application frame."""
-        for known, failure in self._failures:
-            if known is error:  # it was raised again
+        """Record an exception: its innermost line of the application, or else of a library."""
+        for known, failure in self._known:
+            if known is error and failure:  # it was raised again
                 failure.left_application = left_application
                 return
-        self._known.append(error)
-        if len(self._trace.failures) == MAX_FAILURES and not left_application:
+        self._known.append((error, None))
+        entries = [entry for entry in _entries(error.__traceback__) if not is_xray(_file(entry))]
+        ours = [entry for entry in entries if is_application(_file(entry))]
+        is_flow = isinstance(error, _FLOW) or not ours
+        if not left_application and (is_flow or len(self._trace.failures) == MAX_FAILURES):
             return
-        left = [tb for tb in _entries(error.__traceback__) if is_application(_file_of(tb))]
-        if not left or isinstance(error, _FLOW):
-            return
-        codes = [tb.tb_frame.f_code for tb in left]
-        lines = [(code.co_filename, code.co_firstlineno) for code in codes]
+        failure = Failure(
+            describe_error(error), type(error).__qualname__, _message(error), left_application
+        )
+        lines = [(_file(entry), entry.tb_frame.f_code.co_firstlineno) for entry in ours]
         for call in self._raised:
             if call.line in lines:
-                call.error = describe_error(error)
+                call.error = failure.error
         self._raised.clear()
-        self._trace.secrets.add("", error.args)
-        frame = left[-1].tb_frame
-        variables = list(frame.f_locals.items())[:MAX_VARIABLES]
-        for name, value in variables:
+        if entries:
+            last = (ours or entries)[-1]
+            failure.line = line_in(last.tb_frame, last.tb_lineno)
+            failure.function = last.tb_frame.f_code.co_qualname
+        else:
+            failure.line = _beginning(error)
+        variables = []
+        if ours and not is_template(last.tb_frame):
+            variables = list(last.tb_frame.f_locals.items())[:MAX_VARIABLES]
+        failure.values = describe_all(variables)
+        for name, value in [*variables, ("", error.args)]:
             self._trace.secrets.add(name, value)
-        failure = Failure(
-            describe_error(error),
-            Line(frame.f_code.co_filename, left[-1].tb_lineno),
-            frame.f_code.co_qualname,
-            describe_all(variables),
-            left_application,
-        )
         self._trace.failures.append(failure)
-        self._failures.append((error, failure))
+        self._known.append((error, failure))
 
-    def forget(self) -> None:
-        """Release the exceptions, which keep frames and their variables alive."""
+    def end(self) -> None:
+        """Note which data changed. Release the exceptions, which keep frames and variables."""
+        self._trace.written_globals, self._trace.changed_globals = self._shared.changes()
         self._known.clear()
-        self._failures.clear()
+
+
+@functools.cache
+def _is_library(code: CodeType) -> bool | None:
+    """Return whether it is a public function of a library; None for a mere part of its caller."""
+    file, name = code.co_filename, code.co_name
+    if name in _PART_OF_CALLER or is_xray(file) or file == _FUTURES:
+        return None
+    if is_application(file):
+        return False
+    return None if name.startswith(("_", "<")) else True
 
 
 def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
@@ -224,12 +223,23 @@ def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
         traceback = traceback.tb_next
 
 
-def _file_of(entry: TracebackType) -> str:
+def _file(entry: TracebackType) -> str:
     return entry.tb_frame.f_code.co_filename
 
 
-@functools.cache
-def _globals_written(code: CodeType) -> tuple[str, ...]:
-    """Return the names of the global variables that the function assigns."""
-    steps = dis.get_instructions(code)
-    return tuple(step.argval for step in steps if step.opname == "STORE_GLOBAL")
+def _message(error: BaseException) -> str:
+    """Return the text of an exception, without running code of the application."""
+    arguments = BaseException.args.__get__(error)  # type: ignore[attr-defined]
+    is_builtin = type(type(error).__str__) is WrapperDescriptorType
+    if is_builtin and {*map(type, arguments)} <= {str, int}:
+        return cut(str(error))
+    return ", ".join(map(describe, arguments))
+
+
+def _beginning(error: BaseException) -> Line | None:
+    """Return where the application begins, which could not even be called."""
+    for entry in _entries(error.__traceback__):
+        app = entry.tb_frame.f_locals.get("app")  # of the x-ray
+        if type(app) is FunctionType:
+            return Line(app.__code__.co_filename, app.__code__.co_firstlineno)
+    return None

@@ -4,12 +4,14 @@ The environ must be a plain dict (PEP 3333), so lookups in it cannot be intercep
 entry, Python compares the requested key with the one in the dict. So the keys record the lookup.
 """
 
+import os
 import sys
 from types import FrameType
 from typing import Any
 
 from todo_wsgi.xray.record.source import line_of
-from todo_wsgi.xray.record.trace import MAX_BODY, Read, Trace, current, harmless
+from todo_wsgi.xray.record.trace import MAX_BODY, MAX_VALUE, Read, Trace, current, harmless
+from todo_wsgi.xray.record.values import cut, describe_all
 
 
 class WatchedKey(str):
@@ -39,23 +41,40 @@ def plain(headers: Any) -> Any:
     """Return the headers with watched keys as plain str: servers accept no subclass."""
     if type(headers) is not list or not any(map(_has_watched_key, headers)):
         return headers
-    return [_make_plain(pair) if _has_watched_key(pair) else pair for pair in headers]
+    return [tuple(map(_make_plain, pair)) if type(pair) is tuple else pair for pair in headers]
 
 
 def _has_watched_key(pair: Any) -> bool:
     return type(pair) is tuple and WatchedKey in map(type, pair)
 
 
-def _make_plain(pair: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(str(part) if type(part) is WatchedKey else part for part in pair)
+def _make_plain(part: Any) -> Any:
+    return str(part) if type(part) is WatchedKey else part
 
 
 @harmless
 def _note_lookup(key: str, frame: FrameType) -> None:
     trace = current()
-    line = line_of(frame)
-    if trace and line:
+    if trace and (line := line_of(frame)):
         trace.environ_reads.setdefault(str(key), line)
+    elif trace:
+        trace.library_reads.setdefault(str(key), frame.f_globals.get("__name__", "a library"))
+
+
+def note_entries(trace: Trace, environ: dict[str, Any]) -> None:
+    """Record the environ as the server created it."""
+    # wsgiref adds the environment variables of its process.
+    found = [(name, value) for name, value in environ.items() if not _is_of_process(name, value)]
+    trace.process_variables = len(environ) - len(found)
+    trace.entries = describe_all(found)
+    trace.environ = {name: cut(value, MAX_VALUE) for name, value in found if type(value) is str}
+    is_wsgiref = trace.environ.get("SERVER_SOFTWARE", "").startswith("WSGIServer")
+    if is_wsgiref and "CONTENT_LENGTH" not in environ:
+        trace.environ.pop("CONTENT_TYPE", "")  # text/plain, which nobody sent
+
+
+def _is_of_process(name: str, value: object) -> bool:
+    return type(value) is str and os.environ.get(name) == value
 
 
 class WatchedStream:

@@ -19,14 +19,13 @@ from wsgiref.validate import validator
 
 from todo_wsgi.xray.record import todo
 from todo_wsgi.xray.record.calls import CallRecorder
-from todo_wsgi.xray.record.environ import WatchedStream, plain, watch_keys
+from todo_wsgi.xray.record.environ import WatchedStream, note_entries, plain, watch_keys
 from todo_wsgi.xray.record.source import line_of
 from todo_wsgi.xray.record.sql import watch_connections
-from todo_wsgi.xray.record.trace import MAX_BODY, Read, Trace, Traces, harmless, on
-from todo_wsgi.xray.record.values import cut, describe, describe_all, describe_error
+from todo_wsgi.xray.record.trace import MAX_BODY, MAX_VALUE, Read, Trace, Traces, harmless, on
+from todo_wsgi.xray.record.values import cut, describe, describe_error
 from todo_wsgi.xray.record.wire import find_raw_request, watch_waitress
 
-MAX_VALUE = 4000  # characters of one value of the environ
 MAX_CHUNKS = 100  # of a body, that wsgiref.validate checks
 
 
@@ -70,10 +69,7 @@ class _Recording:
         self._start_response_args: tuple[Any, ...] = ()  # of whatever types
         self._chunks: list[Any] = []  # the first chunks of the body
         self.trace = trace = Trace()
-        trace.environ = {
-            name: cut(value, MAX_VALUE) for name, value in environ.items() if type(value) is str
-        }
-        trace.entries = describe_all(environ.items())
+        note_entries(trace, environ)
         trace.raw = find_raw_request(environ, trace)
         _find_secrets(trace)
         self._calls = CallRecorder(trace, xray.watchers)
@@ -165,7 +161,7 @@ class _Recording:
 
     @harmless
     def _store(self) -> None:
-        self._calls.forget()
+        self._calls.end()
         self._traces.add(self.trace)
 
     @harmless

@@ -13,22 +13,6 @@ _APPLICATION = os.path.dirname(_XRAY)
 _LIBRARY = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 
 
-def is_xray(file: str) -> bool:
-    """Return whether the source file belongs to the x-ray."""
-    return file.startswith(_XRAY + os.sep)
-
-
-@functools.cache
-def is_application(file: str) -> bool:
-    """Return whether the source file belongs to the application: not to the x-ray or a library."""
-    if is_xray(file):
-        return False
-    if file.startswith(_APPLICATION + os.sep):  # even if installed in site-packages
-        return True
-    is_library = file.startswith(_LIBRARY) or "site-packages" in file or "dist-packages" in file
-    return not is_library and not file.startswith("<")
-
-
 class Line(NamedTuple):
     """A line of source code."""
 
@@ -52,15 +36,40 @@ class Line(NamedTuple):
 
 def line_of(frame: FrameType | None) -> Line | None:
     """Return the innermost application line in this frame's stack, or None without one."""
-    while frame:
-        file = frame.f_code.co_filename
+    while frame and (file := frame.f_code.co_filename) != _ENTRANCE:
         if is_application(file):
-            return Line(file, frame.f_lineno)
-        if file == _ENTRANCE:
-            return None
+            return line_in(frame, frame.f_lineno)
         frame = frame.f_back
     return None
 
 
 # Its callers are not part of the application.
 _ENTRANCE = os.path.join(_XRAY, "record", "middleware.py")
+
+
+@functools.cache
+def is_application(file: str) -> bool:
+    """Return whether the source file belongs to the application: not to the x-ray or a library."""
+    if is_xray(file):
+        return False
+    if file.startswith(_APPLICATION + os.sep):  # even if installed in site-packages
+        return True
+    is_library = file.startswith(_LIBRARY) or "site-packages" in file or "dist-packages" in file
+    return not is_library and not file.startswith("<")
+
+
+def is_xray(file: str) -> bool:
+    """Return whether the source file belongs to the x-ray."""
+    return file.startswith(_XRAY + os.sep)
+
+
+def line_in(frame: FrameType, number: int) -> Line:
+    """Return the line that a frame runs; of a template of Jinja, the line in the template."""
+    if template := frame.f_globals.get("__jinja_template__"):
+        number = template.get_corresponding_lineno(number)
+    return Line(frame.f_code.co_filename, number)
+
+
+def is_template(frame: FrameType) -> bool:
+    """Return whether the frame runs a template that a library compiled, not a module."""
+    return "__name__" not in frame.f_globals or "__jinja_exception__" in frame.f_globals

@@ -32,6 +32,7 @@ MAX_REQUESTS = 50  # that are stored
 MAX_EVENTS = 500  # of one request: calls, statements, rendered templates
 MAX_BODY = 10_000  # bytes of one body
 MAX_HEAD = 20_000  # bytes of one head
+MAX_VALUE = 4000  # characters of one value of the environ, or of a header
 MAX_SETS = 5  # sets of parameters of one statement
 
 
@@ -45,7 +46,6 @@ class Call:
     is_library: bool = False
     is_rest: bool = False
     depth: int = 0
-    yields: int = 0  # number of values, if it is a generator
     count: int = 1
     arguments: list[tuple[str, str]] = field(default_factory=list)
     result: str | None = None  # None: it raised an exception
@@ -136,13 +136,15 @@ class Read:
 
 @dataclass(eq=False)
 class Failure:
-    """An exception, and the variables of the innermost application frame."""
+    """An exception; its line, and the variables there if it is a line of the application."""
 
     error: str
-    line: Line
-    function: str
-    values: list[tuple[str, str]]
+    kind: str
+    message: str  # for humans; may be empty
     left_application: bool
+    line: Line | None = None
+    function: str = ""  # empty if the application could not even be called
+    values: list[tuple[str, str]] = field(default_factory=list)
 
 
 class RawRequest:
@@ -179,7 +181,9 @@ class Trace:
 
         self.environ: dict[str, str] = {}  # the entries that are str
         self.entries: list[tuple[str, str]] = []  # all entries, described
-        self.environ_reads: dict[str, Line | None] = {}
+        self.environ_reads: dict[str, Line | None] = {}  # by lines of the application
+        self.library_reads: dict[str, str] = {}  # by the module of a library
+        self.process_variables = 0  # entries that are only variables of the process
         self.raw: RawRequest | None = None
         self.reads: list[Read] = []
         self.body_recorded = 0  # bytes of the body in `reads`
@@ -190,7 +194,8 @@ class Trace:
         self.rendered: dict[str, int] = {}  # number of renderings by template
         self.routing: Routing | None = None
         self.failures: list[Failure] = []
-        self.written_globals: dict[str, Line] = {}
+        self.written_globals: dict[str, Line] = {}  # that a function assigns
+        self.changed_globals: dict[str, str] = {}  # lists and the like that changed, by kind
         self.events = 0
         self.warnings: list[str] = []  # about the recording itself
 

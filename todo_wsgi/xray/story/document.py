@@ -30,7 +30,7 @@ class Lesson(NamedTuple):
     def headline(self) -> str:
         """The text up to the first full stop or colon, to go on after a colon."""
         text = re.split("[.:](?: |$)", self.text, maxsplit=1)[0]
-        return text[:1].lower() + text[1:] if text[1:2].islower() or text[:2] == "A " else text
+        return text[:1].lower() + text[1:] if text.split(" ")[0].istitle() else text
 
 
 class Headline(NamedTuple):

@@ -12,9 +12,21 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from todo_wsgi.http.request import FORM_TYPE, SAFE_METHODS
+from todo_wsgi.xray.record.source import Line
 from todo_wsgi.xray.record.trace import Trace, Traces, is_part, is_proxied
 from todo_wsgi.xray.record.values import show_bytes
-from todo_wsgi.xray.story.document import ENVIRON, FORM, NEXT, RESPONSE, SENT, SQL, TEMPLATE, Lesson
+from todo_wsgi.xray.story.document import (
+    CALLS,
+    ENVIRON,
+    FORM,
+    NEXT,
+    RESPONSE,
+    SENT,
+    SQL,
+    TEMPLATE,
+    Lesson,
+    count,
+)
 
 _MIN_TYPED = 3  # characters; a shorter value occurs in any SQL by chance
 _MIN_HTML = 6  # and a shorter one than this in any page
@@ -127,7 +139,7 @@ def _get_and_post(trace: Trace, _: Traces) -> Facts:
     rule = "must not change anything" if trace.method in SAFE_METHODS else "may change something"
     text = (
         f"This request has parameters {where}; either method allows both. The difference: a "
-        f"{trace.method} {rule}. This one changed {_rows(trace.rows_changed)}."
+        f"{trace.method} {rule}. This one changed {count(trace.rows_changed, 'row')}."
     )
     yield text
 
@@ -136,8 +148,8 @@ def _get_and_post(trace: Trace, _: Traces) -> Facts:
 def _links_change_nothing(trace: Trace, _: Traces) -> Facts:
     if trace.method in SAFE_METHODS and trace.rows_changed:
         text = (
-            f"A {trace.method} changed {_rows(trace.rows_changed)}. Links, prefetching browsers "
-            "and search engines send such requests. Use a form with method=post."
+            f"A {trace.method} changed {count(trace.rows_changed, 'row')}. Links, prefetching "
+            "browsers and search engines send such requests. Use a form with method=post."
         )
         yield Mistake(text)
 
@@ -279,8 +291,8 @@ def _types_of_wsgi(trace: Trace, _: Traces) -> Facts:
 
 @lesson("execute does not save; commit does", part=SQL)
 def _commit_saves(trace: Trace, _: Traces) -> Facts:
-    for count, end in dict.fromkeys(trace.transactions):
-        rows = _rows(count)
+    for number, end in dict.fromkeys(trace.transactions):
+        rows = count(number, "row")
         text = {
             "COMMIT": f"execute changed {rows}, but saved nothing: until COMMIT, no other "
             "connection sees the change, and a crash undoes it. COMMIT saved it.",
@@ -291,10 +303,6 @@ def _commit_saves(trace: Trace, _: Traces) -> Facts:
             "writers wait. Call commit(), or use “with connection:”.",
         }[end]
         yield text if end else Mistake(text)
-
-
-def _rows(count: int) -> str:
-    return f"{count} row" if count == 1 else f"{count} rows"
 
 
 @lesson("The ? is not string formatting", part=SQL)
@@ -394,3 +402,35 @@ def _browser_asks_for_a_password(trace: Trace, _: Traces) -> Facts:
     if trace.code == 401:
         text = "The browser asks its user for a password, and sends the same request again with it."
         yield text
+
+
+@lesson("What the application does not catch becomes an error page", part=CALLS)
+def _exceptions_become_error_pages(trace: Trace, _: Traces) -> Facts:
+    for failure in trace.failures:
+        call = re.match(r"(\S*)\(\) (takes|missing) .*argument", failure.message)
+        if not failure.left_application or not (failure.function or call):
+            continue
+        text = f"{failure.kind} at {_place(failure.line)}"
+        text += f", {failure.message}. " if failure.message else ". "
+        if failure.function or not call:
+            text += "Nothing caught it, so the server sent an error page of its own."
+        elif re.search("create|make|build|factory", call[1]):
+            text += (
+                "It looks like a factory, a function that returns the application. "
+                f"Write --app 'module:{call[1]}()'."
+            )
+        else:
+            text += (
+                "A WSGI application takes two arguments. Write def app(environ, start_response)."
+            )
+        yield Mistake(text)
+    if trace.body_type in ("coroutine", "async_generator"):
+        text = (
+            "The application is an async function. A WSGI server does not await it, so it never "
+            "runs. Write def instead of async def."
+        )
+        yield Mistake(text)
+
+
+def _place(line: Line | None) -> str:
+    return f"{line.name}:{line.number}" if line else "an unknown line"

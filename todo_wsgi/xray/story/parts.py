@@ -175,22 +175,29 @@ def _sent(trace: Trace) -> Iterator[Content]:
 
 @part("Environ", "What the server passed to the application")
 def _environ(trace: Trace) -> Iterator[Content]:
-    read, others = [], []
+    ours, libraries, others = [], [], []
     for key, text in trace.entries:
+        row = (key, text, _origin(trace, key))
         if key in trace.environ_reads:
-            line = source(trace.environ_reads[key])
-            read.append((key, text, _origin(trace, key), line))
+            ours.append((*row, source(trace.environ_reads[key])))
+        elif key in trace.library_reads:
+            libraries.append((*row, trace.library_reads[key]))
         else:
-            others.append((key, text, _origin(trace, key)))
-    yield f"{len(read)} of {len(trace.entries)} entries were read"
+            others.append(row)
+    read = len(ours) + len(libraries)
+    yield f"{read} of {len(trace.entries)} entries were read, {len(ours)} by your code"
     yield paragraph(
         "Each request has its own dictionary. The server called the application with this one in "
         f"process {trace.process}, thread {trace.thread}."
     )
-    if read:
-        yield table(("Entry", "Value", "From", "Read by"), read, "Entries that your code read")
-    rest = table(("Entry", "Value", "From"), others)
-    yield folded(f"{len(others)} entries that your code did not read", rest)
+    head = ("Entry", "Value", "From", "Read by")
+    if ours:
+        yield table(head, ours, "Entries that a line of the application read")
+    if libraries:
+        yield folded(f"Entries that only a library read: {len(libraries)}", table(head, libraries))
+    yield folded(f"Entries that nobody read: {len(others)}", table(head[:3], others))
+    if number := trace.process_variables:
+        yield paragraph(f"And {count(number, 'environment variable')} of the server's process.")
     if trace.raw and (changes := list(wire.find_changes(trace))):
         changed = table(("Header", "Change"), changes)
         yield folded("Headers that the server changed", changed, source(wire.BUILDS_ENVIRON))
@@ -201,7 +208,8 @@ def _origin(trace: Trace, key: str) -> str:
     if key.startswith("HTTP_X_FORWARDED") or key in ("HTTP_FORWARDED", "HTTP_VIA"):
         return "a proxy"
     if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        return f"header {key.removeprefix('HTTP_').replace('_', '-').title()}"
+        header = f"header {key.removeprefix('HTTP_').replace('_', '-').title()}"
+        return header if key in trace.environ else "the server"  # by default
     if key in _REQUEST_LINE:
         return "the request line"
     if key.startswith("REMOTE_"):
@@ -224,7 +232,7 @@ def _route(trace: Trace) -> Iterator[Content]:
     yield f"{method} {path} is {handler}" if outcome == "matched" else "no route matched"
     yield table(("Method", "Path", "Handler", "Outcome"), routing.tried, "In the order tried")
     if routing.rest:
-        yield paragraph(f"The {count(routing.rest, 'route')} after it were not tried.")
+        yield paragraph(f"{count(routing.rest, 'route')} after it: not tried.")
     yield source(routing.line)
 
 
@@ -276,10 +284,12 @@ def _calls(trace: Trace) -> Iterator[Content]:
     else:
         yield paragraph("No function of the application was recorded.")
     if trace.events > MAX_EVENTS:
-        yield paragraph(f"{trace.events - MAX_EVENTS:,} more steps were not recorded.")
+        yield paragraph(f"Not recorded: {count(trace.events - MAX_EVENTS, 'more step')}.")
     for failure in trace.failures:
         outcome = "reached the server" if failure.left_application else "was caught"
-        title = f"{failure.error} {outcome}; local variables of {failure.function}"
+        title = f"{failure.error} {outcome}"
+        if failure.values:
+            title += f"; local variables of {failure.function}"
         yield table(("Variable", "Value"), failure.values, title)
         yield paragraph(source(failure.line))
     for warning in trace.warnings:
