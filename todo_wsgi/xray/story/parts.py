@@ -240,10 +240,17 @@ def _form(trace: Trace) -> Iterable[Block]:
         yield Table(
             "Calls that read from wsgi.input",
             ("Call", "Size", "Read by"),
-            [(read.call, f"{read.size:,} bytes", _source(read.line)) for read in trace.reads],
+            [
+                (
+                    r.call + f", {r.count:,} times" * (r.count > 1),
+                    f"{r.size:,} bytes",
+                    _source(r.line),
+                )
+                for r in trace.reads
+            ],
         )
     elif body:
-        yield Text("The application did not read wsgi.input.")
+        yield Text("No read of wsgi.input was seen.")
 
 
 def _fields(title: str, encoded: bytes) -> Table:
@@ -371,34 +378,39 @@ def _template(trace: Trace) -> Iterable[Block]:
 
 
 def _response(trace: Trace) -> Iterable[Block]:
-    if not trace.types:
+    if not trace.status:
         yield Text("The application did not call start_response.")
-        if trace.sent_head:
-            yield Text("So the server created a response of its own. See the server's log.")
-            yield Code(_show_lines(trace.sent_head))
-        return
-    yield Text(f"Status {trace.status}, body of {trace.body_size:,} bytes ({trace.body_type}).")
+    else:
+        yield Text(f"Status {trace.status}, {_body(trace)}.")
     yield Table("Headers", ("Header", "Value", "Set by"), list(_response_headers(trace)))
     yield _source(trace.response_line)
+    if trace.server_error and not trace.error:
+        yield Text(f"{trace.server} could not send this: {trace.server_error}.")
     if trace.sent_head is None:
         yield Text("This server does not expose the bytes that it sends.")
     else:
-        rest = "then the body" if trace.body_size else "no body"
+        whose = "the server's own page, " if trace.is_servers_page else ""
+        rest = f"then {whose}{trace.sent_size:,} bytes" if trace.sent_size else "no body"
         yield Text(f"On the wire: {len(trace.sent_head):,} bytes of head, {rest}.")
         yield Code(_show_lines(trace.sent_head))
-    if trace.header("content-encoding") == "gzip":
-        yield Text("The body was compressed with gzip; this is the decompressed text.")
-    if trace.body:
+    if trace.body and not trace.is_servers_page:
+        if trace.header("content-encoding") == "gzip":
+            yield Text("The body was compressed with gzip; this is the decompressed text.")
         yield from _limit(trace.text, trace.body_size, "the body")
+
+
+def _body(trace: Trace) -> str:
+    if trace.is_file:
+        return f"a file that the server sends by itself, {trace.declared_size or 0:,} bytes"
+    return f"body of {trace.body_size:,} bytes ({trace.body_type})"
 
 
 def _response_headers(trace: Trace) -> Iterable[tuple[str, str, str]]:
     own = {name.lower() for name, _ in trace.headers}
     for name, value in trace.headers:
         yield name, value, "the application"
-    for line in (trace.sent_head or b"").decode("latin-1").split("\r\n")[1:]:
-        name, _, value = line.partition(": ")
-        if name and name.lower() not in own:
+    for name, value in trace.sent_headers:
+        if name.lower() not in own:
             yield name, value, "the server"
 
 
@@ -429,8 +441,12 @@ def _steps(trace: Trace) -> list[Step]:
 def _what_it_is(trace: Trace) -> str:
     """Return what the browser does with the response."""
     kind = trace.header("content-type").partition(";")[0]
-    if trace.left_with_exception:
-        return f"The browser shows what the server sent instead: {trace.outcome}."
+    if trace.is_running:
+        return f"The browser waits for the rest of the response: {trace.outcome}."
+    if trace.sent_head is None and trace.error:
+        return "The server got an exception instead of a response; it decides what to send."
+    if trace.is_servers_page or trace.is_cut_off:
+        return f"The browser shows what it got: {trace.outcome}."
     if trace.code == 304:
         return "304: the browser's cached copy is still current, so the response has no body."
     if location := trace.redirects_to:
@@ -456,18 +472,21 @@ def _times(trace: Trace) -> Table:
     sql = sum(map(_took, trace.statements))
     rows.append((f"of that, {len(trace.statements)} SQL statements", milliseconds(sql)))
     if trace.sent_at:
-        rows.append(("Until the server sent", milliseconds(max(trace.sent_at - trace.ended, 0))))
+        rows.append(
+            ("Until the server sent", milliseconds(max(trace.sent_at - (trace.answered or 0), 0)))
+        )
     return Table("Durations (including the x-ray's overhead)", ("", ""), rows)
 
 
 def _picture(trace: Trace) -> Picture:
     began = trace.raw.began if trace.raw else trace.began
     browser, server, application, sqlite = range(4)
-    messages = []
+    messages: list[tuple[float, Message]] = []
 
     def add(at: float, lane: int, to: int, text: str, took: float | None = None) -> None:
         duration = "" if took is None else milliseconds(took)
-        messages.append(Message(milliseconds(at - began), lane, to, cut(text, 36), duration))
+        message = Message(milliseconds(at - began), lane, to, cut(text, 36), duration)
+        messages.append((at, message))
 
     size = f", {trace.raw.size:,} bytes" if trace.raw else ""
     add(began, browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
@@ -482,15 +501,17 @@ def _picture(trace: Trace) -> Picture:
     if rest := shown[MAX_MESSAGES:]:
         text = f"{len(rest)} more statements"
         add(rest[0].at, application, sqlite, text, sum(map(_took, rest)))
-    worked = trace.ended - trace.began
-    add(trace.ended, application, server, trace.status or trace.outcome, worked)
+    if trace.answered:
+        text = trace.error or trace.status or trace.outcome
+        add(trace.answered, application, server, text, trace.answered - trace.began)
     if trace.sent_head is not None and trace.sent_at:
         first_line = trace.sent_head.partition(b"\r\n")[0].decode("latin-1")
-        size = f"{len(trace.sent_head) + trace.body_size:,} bytes"
+        size = f"{len(trace.sent_head) + trace.sent_size:,} bytes"
         add(trace.sent_at, server, browser, f"{first_line}, {size}")
-    else:
-        add(trace.ended, server, browser, trace.outcome)
-    return Picture(["Browser", trace.server, "Application", "SQLite"], messages)
+    elif trace.finished:
+        add(trace.finished, server, browser, trace.outcome)
+    in_order = [message for _, message in sorted(messages, key=lambda pair: pair[0])]
+    return Picture(["Browser", trace.server, "Application", "SQLite"], in_order)
 
 
 def _took(statement: Statement) -> float:
@@ -516,7 +537,7 @@ def _facts(trace: Trace) -> list[tuple[str, str]]:
         ("Exceptions", "\n".join(failure.error for failure in trace.failures) or "none"),
         ("Status", trace.outcome),
         ("Location", trace.header("location") or "none"),
-        ("Body", f"{trace.body_size:,} bytes"),
+        ("Body", f"{trace.sent_size:,} bytes"),
         (THREAD, f"{trace.process}, {trace.thread}"),
     ]
 

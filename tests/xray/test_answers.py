@@ -1,0 +1,203 @@
+"""What the x-ray tells of the answer: what the browser really got, also if something failed."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pytest
+from servers import get, post, receive_all, wait_until
+from xrays import Watched, watching
+
+from todo_wsgi.xray.show.background import serving
+
+
+class Seen(NamedTuple):
+    """What came over the wire, and what the x-ray tells."""
+
+    answer: str
+    client: Watched
+
+    @property
+    def outcome(self) -> str:
+        return self.client.story().summary.status
+
+    def text(self, part: int = 0) -> str:
+        return self.client.text(part=part)
+
+
+@contextmanager
+def served(app: Any) -> Iterator[tuple[Watched, int]]:
+    """Serve the application with waitress under the x-ray; yield its client and the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    with watching(app) as client, serving(client.xray, listener):
+        yield client, port
+
+
+def send(port: int, request: bytes) -> str:
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        connection.sendall(request)
+        return receive_all(connection).decode()
+
+
+def ask(app: Any, request: bytes = get()) -> Seen:
+    with served(app) as (client, port):
+        return Seen(send(port, request), client)
+
+
+PLAIN = [("Content-Type", "text/plain")]
+OWN_PAGE = "500 Internal Server Error (the server's own page)"
+
+
+def no_return(_environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", PLAIN)
+
+
+def text_in_list(_environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", PLAIN)
+    return ["hello"]
+
+
+def number_in_list(_environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", PLAIN)
+    return [5]
+
+
+def text(_environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", PLAIN)
+    return "hello"
+
+
+def only_bytes(_environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", PLAIN)
+    return b"hello"
+
+
+def number(_environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", PLAIN)
+    return 5
+
+
+def no_start(_environ: Any, _start_response: Any) -> Any:
+    return [b"hello"]
+
+
+def number_as_status(_environ: Any, start_response: Any) -> Any:
+    start_response(200, PLAIN)
+    return [b"hello"]
+
+
+def headers_as_dict(_environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", {"Content-Type": "text/plain"})
+    return [b"hello"]
+
+
+def twice(_environ: Any, start_response: Any) -> Any:
+    start_response("404 Not Found", PLAIN)
+    start_response("200 OK", PLAIN)
+    return [b"hello"]
+
+
+def fails(_environ: Any, _start_response: Any) -> Any:
+    raise LookupError("lost")
+
+
+@pytest.mark.parametrize(
+    ("app", "mistake"),
+    [
+        (no_return, "The application returned None: a return is missing."),
+        (number_in_list, "The body contains 5, not bytes."),
+        (only_bytes, "The body is bytes without a list around it."),
+        (number, "The application returned 5, not a list of bytes."),
+        (no_start, "start_response was never called."),
+        (number_as_status, "The status is 200, not text. Write number and words in quotes"),
+        (headers_as_dict, "The headers are {'Content-Type': 'text/plain'}, not a list."),
+        (twice, "start_response was called twice, the second time at tests/xray/test_answers.py:"),
+        (fails, ""),
+    ],
+)
+def test_an_answer_that_fails_in_the_server_is_told_as_what_the_browser_got(
+    app: Any, mistake: str
+) -> None:
+    seen = ask(app)
+    assert seen.answer.startswith("HTTP/1.1 500 Internal Server Error")
+    assert seen.outcome == OWN_PAGE
+    assert f"GET / → {OWN_PAGE}" in seen.text()
+    told = seen.text(part=8)
+    assert f"✗ {mistake}" in told or not mistake
+    assert "then the server's own page, 110 bytes" in told
+    assert "found no error" not in told
+    assert f"The browser shows what it got: {OWN_PAGE}." in seen.text(part=9)
+
+
+@pytest.mark.parametrize(
+    ("app", "mistake"),
+    [
+        (text, "The body is text, not a list of bytes. Put .encode() behind it"),
+        (text_in_list, "The body is text, not bytes. Put .encode() behind it"),
+    ],
+)
+def test_text_instead_of_bytes_is_cut_off_after_the_head(app: Any, mistake: str) -> None:
+    seen = ask(app)
+    assert seen.answer.endswith("\r\n\r\n")
+    assert seen.outcome == "200 OK, then cut off"
+    assert f"✗ {mistake}" in seen.text(part=8)
+    assert "waitress could not send this: TypeError(" in seen.text(part=8)
+    assert "of head, no body" in seen.text(part=8)
+
+
+def test_an_exception_after_the_first_chunk_cuts_the_answer_off() -> None:
+    def app(_environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        yield b"hello"
+        raise LookupError("lost")
+
+    seen = ask(app)
+    assert "hello" in seen.answer
+    assert seen.outcome == "200 OK, then cut off"
+    assert "✗ The response broke off." in seen.text(part=8)
+    assert "found no error" not in seen.text(part=8)
+    assert "The browser shows what it got: 200 OK, then cut off." in seen.text(part=9)
+
+
+def test_a_browser_that_leaves_is_no_error_of_the_server() -> None:
+    def app(_environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        while True:
+            yield b"x" * 100_000
+
+    with served(app) as (client, port):
+        with socket.create_connection(("127.0.0.1", port), 20) as connection:
+            connection.sendall(get())
+            connection.recv(10)
+        wait_until(lambda: not client.xray.traces.last()[0].is_running)
+        assert client.story().summary.status == "200 OK"
+        assert "could not send" not in client.text()
+
+
+def test_a_second_start_response_with_an_exception_replaces_the_first() -> None:
+    def app(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", PLAIN)
+        try:
+            raise LookupError("lost")
+        except LookupError:
+            start_response("404 Not Found", PLAIN, sys.exc_info())
+        return [b"lost"]
+
+    seen = ask(app)
+    assert seen.outcome == "404 Not Found"
+    assert "✗" not in seen.text(part=8)
+
+
+def test_reading_a_form_without_a_size_is_no_mistake() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", PLAIN)
+        return [environ["wsgi.input"].read()]
+
+    seen = ask(app, post(b"text=milk"))
+    assert "read() 9 bytes" in seen.text(part=4)
+    assert "✗" not in seen.text(part=8)
