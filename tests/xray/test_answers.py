@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from servers import get, post, receive_all, wait_until
+from servers import get, post, receive_all, request, wait_until
 from xrays import Watched, watching
 
 from todo_wsgi.xray.show.background import serving
@@ -41,7 +43,7 @@ def served(app: Any) -> Iterator[tuple[Watched, int]]:
 def send(port: int, request: bytes) -> str:
     with socket.create_connection(("127.0.0.1", port), 20) as connection:
         connection.sendall(request)
-        return receive_all(connection).decode()
+        return receive_all(connection).decode(errors="replace")
 
 
 def ask(app: Any, request: bytes = get()) -> Seen:
@@ -162,6 +164,10 @@ def test_an_exception_after_the_first_chunk_cuts_the_answer_off() -> None:
     assert "✗ The response broke off." in seen.text(part=8)
     assert "found no error" not in seen.text(part=8)
     assert "The browser shows what it got: 200 OK, then cut off." in seen.text(part=9)
+    assert [message.text for message in seen.client.story().picture.messages][2::2] == [
+        "200 OK",
+        "LookupError('lost')",
+    ]
 
 
 def test_a_browser_that_leaves_is_no_error_of_the_server() -> None:
@@ -201,3 +207,73 @@ def test_reading_a_form_without_a_size_is_no_mistake() -> None:
     seen = ask(app, post(b"text=milk"))
     assert "read() 9 bytes" in seen.text(part=4)
     assert "✗" not in seen.text(part=8)
+
+
+def test_a_file_that_the_server_sends_by_itself_has_its_size(tmp_path: Path) -> None:
+    (tmp_path / "style.css").write_bytes(b"x" * 1696)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/css")])
+        return environ["wsgi.file_wrapper"]((tmp_path / "style.css").open("rb"))
+
+    seen = ask(app)
+    assert "a file that the server sends by itself, 1,696 bytes" in seen.text(part=8)
+    assert "bytes of head, then 1,696 bytes" in seen.text(part=8)
+    assert "✗" not in seen.text(part=8)
+
+
+def with_length(length: str, *chunks: bytes) -> Any:
+    """Return applications that declare this length: one with a list, one that generates it."""
+
+    def listed(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [*PLAIN, ("Content-Length", length)])
+        return [*chunks]
+
+    def generated(_environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [*PLAIN, ("Content-Length", length)])
+        yield from chunks
+
+    return listed, generated
+
+
+@pytest.mark.parametrize("app", with_length("3", b"gr\xc3\xbc\xc3\x9fe"))
+def test_a_content_length_that_counts_characters_is_a_mistake(app: Any) -> None:
+    seen = ask(app)
+    assert seen.answer.endswith("\r\n\r\ngr\ufffd")
+    text = seen.text(part=8)
+    assert "✗ Content-Length is 3, but the body has 7 bytes: the browser takes only the" in text
+    assert "bytes of head, then 3 bytes" in text
+
+
+@pytest.mark.parametrize("app", with_length("10", b"gr\xc3\xbc\xc3\x9fe"))
+def test_a_content_length_that_promises_too_much_is_a_mistake(app: Any) -> None:
+    text = ask(app).text(part=8)
+    assert "✗ Content-Length is 10, but the body has 7 bytes: the browser waits for more" in text
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", "200 OK"), ("GET", "304 Not Modified")])
+def test_a_response_without_a_body_may_declare_its_length(method: str, status: str) -> None:
+    def app(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response(status, [*(PLAIN * (method == "HEAD")), ("Content-Length", "7")])
+        return []
+
+    seen = ask(app, request(method, "/"))
+    assert seen.outcome == status
+    assert "✗" not in seen.text(part=8)
+    assert "of head, no body" in seen.text(part=8)
+
+
+def test_time_runs_forwards_while_the_body_is_generated() -> None:
+    def app(_environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        yield b"first"
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("SELECT 1")
+        yield b"second"
+
+    messages = ask(app).client.story().picture.messages
+    times = [float(message.time.removesuffix(" ms")) for message in messages]
+    assert times == sorted(times)
+    lanes = [(message.sender, message.receiver) for message in messages]
+    assert lanes == [(0, 1), (1, 2), (2, 1), (1, 0), (2, 3), (2, 1)]
+    assert messages[-1].text == "the end of the body"

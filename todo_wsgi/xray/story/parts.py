@@ -502,7 +502,8 @@ def _picture(trace: Trace) -> Picture:
         text = f"{len(rest)} more statements"
         add(rest[0].at, application, sqlite, text, sum(map(_took, rest)))
     if trace.answered:
-        text = trace.error or trace.status or trace.outcome
+        error = trace.error if trace.answered == trace.finished else ""
+        text = error or trace.status or trace.outcome
         add(trace.answered, application, server, text, trace.answered - trace.began)
     if trace.sent_head is not None and trace.sent_at:
         first_line = trace.sent_head.partition(b"\r\n")[0].decode("latin-1")
@@ -510,6 +511,8 @@ def _picture(trace: Trace) -> Picture:
         add(trace.sent_at, server, browser, f"{first_line}, {size}")
     elif trace.finished:
         add(trace.finished, server, browser, trace.outcome)
+    if trace.sent_at and (trace.finished or 0) > trace.sent_at:
+        add(trace.ended, application, server, trace.error or "the end of the body")
     in_order = [message for _, message in sorted(messages, key=lambda pair: pair[0])]
     return Picture(["Browser", trace.server, "Application", "SQLite"], in_order)
 
