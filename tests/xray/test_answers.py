@@ -6,13 +6,15 @@ import socket
 import sqlite3
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import pytest
 from servers import get, post, receive_all, request, wait_until
-from xrays import Watched, watching
+from xrays import Watched, client_environ, watching
 
 from todo_wsgi.xray.show.background import serving
 
@@ -277,3 +279,108 @@ def test_time_runs_forwards_while_the_body_is_generated() -> None:
     lanes = [(message.sender, message.receiver) for message in messages]
     assert lanes == [(0, 1), (1, 2), (2, 1), (1, 0), (2, 3), (2, 1)]
     assert messages[-1].text == "the end of the body"
+
+
+def test_a_request_that_still_runs_is_in_the_list_with_its_line() -> None:
+    begun, may_end = Event(), Event()
+
+    def app(_environ: Any, start_response: Any) -> list[bytes]:
+        begun.set()
+        may_end.wait(20)  # here
+        start_response("200 OK", [*PLAIN, ("Set-Cookie", "a=geheimnis")])
+        return [b"done"]
+
+    with watching(app) as client, ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(client.get, "/")
+        begun.wait(20)
+        [trace] = client.xray.traces.last()
+        line = trace.where()
+        assert trace.is_running
+        assert line
+        assert line.code == "may_end.wait(20)  # here"
+        assert trace.outcome == f"running, 0 s, at tests/xray/test_answers.py:{line.number}"
+        assert f"GET / → {trace.outcome}" in client.text()
+        assert f"waits for the rest of the response: {trace.outcome}" in client.text(part=9)
+        assert "✗" not in client.text()
+        may_end.set()
+        assert answer.result().text == "done"
+        assert (trace.is_running, trace.where(), trace.outcome) == (False, None, "200 OK")
+
+
+def test_between_two_chunks_a_request_runs_at_no_line() -> None:
+    def app(_environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [*PLAIN, ("Set-Cookie", "key=geheimnis")])
+        yield b"first"
+        yield b"second"
+
+    with watching(app) as client:
+        body: Any = client.xray(client_environ(), lambda *_: lambda _: None)
+        next(body)
+        [trace] = client.xray.traces.last()
+        assert trace.outcome == "running, 0 s"
+        assert "geheimnis" not in client.text()
+        assert "body of 5 bytes" in client.text(part=8)
+        body.close()
+        assert trace.outcome == "200 OK"
+        assert "found no error" not in client.text(part=8)  # nobody asked for the rest
+
+
+def test_a_running_request_can_be_told_at_any_moment() -> None:
+    may_end = Event()
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            number = 0
+            while not may_end.is_set():
+                number += 1
+                connection.execute("SELECT ?", ({"password": f"secret{number}"}["password"],))
+                environ["wsgi.input"].read(1)
+                environ.get(f"key {number}")
+                check(password=f"secret{number}")
+        start_response("200 OK", PLAIN)
+        return [b"done"]
+
+    def check(password: str) -> None:
+        pass
+
+    with watching(app) as client, ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(client.get, "/")
+        wait_until(lambda: bool(client.xray.traces.last()))
+        try:
+            for _ in range(20):
+                assert "running" in client.text()
+        finally:
+            may_end.set()
+        assert answer.result().text == "done"
+
+
+def leave(_environ: Any, _start_response: Any) -> list[bytes]:
+    sys.exit(3)
+
+
+def leave_later(_environ: Any, start_response: Any) -> Iterator[bytes]:
+    start_response("200 OK", PLAIN)
+    yield b""
+    sys.exit(3)
+
+
+@pytest.mark.parametrize("app", [leave, leave_later])
+def test_sys_exit_in_the_application_ends_the_trace_with_a_mistake(app: Any) -> None:
+    with served(app) as (client, port), socket.create_connection(("127.0.0.1", port)) as browser:
+        browser.sendall(get())
+        wait_until(lambda: any(not trace.is_running for trace in client.xray.traces.last()))
+        assert client.story().summary.status == "an exception"
+        assert "✗ The application called sys.exit, at tests/xray/test_answers.py:" in client.text(
+            part=5
+        )
+        assert "The browser waits: waitress got an exception" in client.text(part=9)
+
+
+def test_an_interruption_ends_the_trace() -> None:
+    def app(_environ: Any, _start_response: Any) -> list[bytes]:
+        raise KeyboardInterrupt
+
+    with watching(app) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.get("/")
+        assert client.story().summary.status == "an exception"

@@ -798,7 +798,7 @@ def test_an_exception_that_leaves_a_with_block_is_shown_once() -> None:
     assert text.count("reached the server; local variables") == 1
     assert "was caught" not in text
     assert "GET / → an exception" in text
-    assert "The server got an exception instead of a response" in text
+    assert "server got an exception instead of a response" in text
 
 
 def test_the_number_of_reads_and_exceptions_is_limited() -> None:

@@ -444,7 +444,8 @@ def _what_it_is(trace: Trace) -> str:
     if trace.is_running:
         return f"The browser waits for the rest of the response: {trace.outcome}."
     if trace.sent_head is None and trace.error:
-        return "The server got an exception instead of a response; it decides what to send."
+        has_sent = "The browser waits: " if trace.raw else ""  # otherwise the x-ray does not know
+        return f"{has_sent}{trace.server} got an exception instead of a response."
     if trace.is_servers_page or trace.is_cut_off:
         return f"The browser shows what it got: {trace.outcome}."
     if trace.code == 304:
