@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import email
+import io
+import re
 import socket
 import sqlite3
 import sys
@@ -16,6 +19,7 @@ import pytest
 from servers import get, post, receive_all, request, wait_until
 from xrays import Watched, client_environ, watching
 
+from todo_wsgi.xray.record.trace import MAX_BODY
 from todo_wsgi.xray.show.background import serving
 
 
@@ -384,3 +388,64 @@ def test_an_interruption_ends_the_trace() -> None:
         with pytest.raises(KeyboardInterrupt):
             client.get("/")
         assert client.story().summary.status == "an exception"
+
+
+def read_into(stream: Any) -> bytes:
+    buffer = bytearray(20)
+    return bytes(buffer[: stream.readinto(buffer)])
+
+
+def read_buffered(stream: Any) -> bytes:
+    return io.BufferedReader(stream).read()
+
+
+def read_message(stream: Any) -> bytes:
+    return str(email.message_from_binary_file(stream)).strip().encode()
+
+
+def read_text(stream: Any) -> bytes:
+    return "".join(io.TextIOWrapper(stream)).encode()
+
+
+def read_lines(stream: Any) -> bytes:
+    return b"".join(stream.readlines())
+
+
+@pytest.mark.parametrize("read", [read_into, read_buffered, read_message, read_text, read_lines])
+def test_other_ways_to_read_the_body_are_recorded(read: Any) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", PLAIN)
+        return [read(environ["wsgi.input"])]
+
+    seen = ask(app, post(b"text=milk"))
+    assert seen.answer.endswith("\r\n\r\ntext=milk")
+    assert "Calls that read from wsgi.input: read" in seen.text(part=4)
+    assert re.search("times  ?9 bytes|[)] 9 bytes", seen.text(part=4))
+    assert "No read" not in seen.text(part=4)
+
+
+def test_reads_of_one_line_are_added_up() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        size = 0
+        while data := environ["wsgi.input"].read(8192):
+            size += len(data)
+        start_response("200 OK", PLAIN)
+        return [str(size).encode()]
+
+    seen = ask(app, request("POST", "/", "Content-Length: 229000") + b"milk\n" * 45_800)
+    assert "read(8192), 29 times 229,000 bytes" in seen.text(part=4)
+    assert len(seen.client.xray.traces.last()[0].read_body) == MAX_BODY
+
+
+def test_an_x_ray_of_an_x_ray_records_once() -> None:
+    with watching(fails_not) as inner, watching(inner.xray) as outer:
+        assert outer.get("/").text == "hello"
+        assert len(outer.xray.traces.last()) == 1
+        assert not inner.xray.traces.last()
+        assert inner.get("/").text == "hello"
+        assert len(inner.xray.traces.last()) == 1
+
+
+def fails_not(_environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", PLAIN)
+    return [b"hello"]
