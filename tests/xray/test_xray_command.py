@@ -136,7 +136,7 @@ def test_the_story_includes_an_exception_of_the_application() -> None:
     text = one_line(done.stdout)
     assert text.startswith("GET / → 500 Internal Server Error")
     assert "LookupError('lost') reached the server" in text
-    assert "So the server created a response of its own" in text
+    assert "then the server's own page, 110 bytes" in text
     assert r"HTTP/1.1 500 Internal Server Error\r\n" in text
 
 

@@ -191,7 +191,6 @@ def test_10_a_header_that_is_not_text() -> None:
     with watching(app) as client:
         client.xray(client_environ(), lambda *_: lambda _: None)
         text = client.text(part=8)
-    assert "WSGI requires" in text
     assert "The header ('Content-Length', 0) is not a tuple of two str." in text
     assert "found no error" not in text
 
@@ -199,14 +198,12 @@ def test_10_a_header_that_is_not_text() -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "body", "complaint"),
     [
-        (200, [], [b""], "Status must be of type str"),
-        ("200 OK", (("Content-Type", "text/plain"),), [b""], "Headers"),
-        ("200 OK", [("Content-Type", "text/plain")], ["text"], "yielded non-bytestring"),
-        ("200 OK", [("Content-Type", "text/plain")], "text", "not return a string"),
-        ("200 OK", [["Content-Type", "text/plain"]], [b""], "Individual headers"),
+        ("200 OK", (("Content-Type", "text/plain"),), [b""], "not a list. Write [('Content-Type'"),
+        ("200 OK", [["Content-Type", "text/plain"]], [b""], "is not a tuple of two str"),
         ("204 No Content", [("Content-Type", "text/plain")], [], "Content-Type header found"),
-        ("200 OK", None, None, "Headers (None)"),
-        ("200 OK", [5], [b""], "Individual headers"),
+        ("200 OK", [("X-Word", "milk")], [], "No Content-Type header found"),
+        ("200 OK", None, None, "The headers are None, not a list."),
+        ("200 OK", [5], [b""], "The header 5 is not a tuple of two str"),
     ],
 )
 def test_10_wsgi_requires_certain_types_and_validate_checks_them(
@@ -221,29 +218,8 @@ def test_10_wsgi_requires_certain_types_and_validate_checks_them(
         assert answer is body or body is None
         if hasattr(answer, "close"):
             answer.close()
-        assert "wsgiref.validate reports an error of the application: " in client.text(part=8)
-        assert complaint in client.text(part=8)
+        assert complaint in client.text(part=8).partition("✗")[2].partition("•")[0]
         assert "WSGI requires a str such as '200 OK'" in client.text(part=8)
-
-
-def test_10_the_environ_of_the_server_is_checked_too(todos: Watched) -> None:
-    todos.get("/", environ_overrides={"SERVER_SOFTWARE": None})
-    assert (
-        "reports an error of the server: Environmental variable SERVER_SOFTWARE is not a string"
-        in (todos.text(part=8))
-    )
-    assert "It got str, list of tuple of (str, str), and list. wsgiref.validate found no error" in (
-        todos.text(part=8)
-    )
-
-
-def test_10_reading_without_a_size_is_reported() -> None:
-    with watching(answering("", lambda environ: environ["wsgi.input"].read())) as client:
-        client.post("/", data={"text": "milk"})
-        assert (
-            "reports an error of the application: AssertionError() in assert_(len(args) == 1)"
-            in (client.text(part=8))
-        )
 
 
 def test_11_execute_does_not_save_commit_does(
@@ -388,7 +364,7 @@ def test_15_server_wsgi_application_and_proxy_each_have_their_own_job(tmp_path: 
     assert "HTTP_HOST 'localhost' header Host" in alone
     assert "renamed, as host to HTTP_HOST" in alone
     assert "Content-Security-Policy: default-src 'none'" in alone
-    assert re.search(r"ETag: \S+ the application .*Date: [^:]*:\d\d:\d\d GMT waitress", alone)
+    assert re.search(r"Date: [^:]*:\d\d:\d\d GMT waitress ETag: \S+ the application", alone)
     assert "host changed from 'localhost' to 'other.example'" in pretending
     assert "Headers that the server changed" not in bare
     assert "a proxy received the request and forwarded it" in behind

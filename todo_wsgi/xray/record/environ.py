@@ -4,6 +4,7 @@ The environ must be a plain dict (PEP 3333), so lookups in it cannot be intercep
 entry, Python compares the requested key with the one in the dict. So the keys record the lookup.
 """
 
+import functools
 import os
 import sys
 from types import FrameType
@@ -11,7 +12,9 @@ from typing import Any
 
 from todo_wsgi.xray.record.source import line_of
 from todo_wsgi.xray.record.trace import MAX_BODY, MAX_VALUE, Read, Trace, current, harmless
-from todo_wsgi.xray.record.values import cut, describe_all
+from todo_wsgi.xray.record.values import cut, describe, describe_all
+
+MAX_SEARCHED = 65_536  # bytes of one read that are searched for secrets
 
 
 class WatchedKey(str):
@@ -84,23 +87,11 @@ class WatchedStream:
         self._stream = stream
         self._trace = trace
 
-    def read(self, *args: Any, **kwargs: Any) -> Any:
-        """Read bytes; for this and the next methods, see PEP 3333, "Input and Error Streams"."""
-        return self._read("read", args, kwargs)
-
-    def readline(self, *args: Any, **kwargs: Any) -> Any:
-        """Read a line."""
-        return self._read("readline", args, kwargs)
-
-    def readlines(self, *args: Any, **kwargs: Any) -> Any:
-        """Read lines."""
-        return self._read("readlines", args, kwargs)
-
     def __iter__(self) -> "WatchedStream":
         return self
 
     def __next__(self) -> Any:
-        line = self._read("readline", (), {})
+        line = self._read("readline")
         if not line:
             raise StopIteration
         return line
@@ -112,23 +103,44 @@ class WatchedStream:
         return self._stream.__exit__(*error)
 
     def __getattr__(self, name: str) -> Any:
-        if "_stream" not in vars(self):  # a copy under construction
+        """Return `read` and its like as functions that record, and any other attribute as is."""
+        if name.startswith("__"):  # `copy` looks for some before there is a stream
             raise AttributeError(name)
-        return getattr(self._stream, name)
+        attribute = getattr(self._stream, name)
+        return functools.partial(self._read, name) if name in _READS else attribute
 
-    def _read(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        data = getattr(self._stream, method)(*args, **kwargs)
-        self._note(method, (*args, *kwargs.values()), data, sys._getframe(2))
-        return data
+    def _read(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        result = getattr(self._stream, name)(*args, **kwargs)
+        self._note(name, (*args, *kwargs.values()), result, sys._getframe(1))
+        return result
 
     @harmless
-    def _note(self, method: str, args: tuple[Any, ...], data: Any, frame: FrameType) -> None:
-        trace = self._trace
-        if not trace.takes_event():
-            return
-        if isinstance(data, list):
-            data = b"".join(data)
+    def _note(self, name: str, args: tuple[Any, ...], result: Any, frame: FrameType) -> None:
+        trace, line = self._trace, line_of(frame)
+        if name.startswith("readinto"):  # into a buffer; it returns the size
+            call, size, data = (
+                f"{name}(…)",
+                result,
+                bytes(memoryview(args[0])[: min(result, MAX_SEARCHED)]),
+            )
+        else:
+            data = b"".join(result) if isinstance(result, list) else result
+            call, size, data = (
+                f"{name}({', '.join(map(describe, args))})",
+                len(data),
+                data[:MAX_SEARCHED],
+            )
+        last = trace.reads[-1] if trace.reads else None
+        if last is None or (last.call, last.line) != (call, line):
+            if not trace.takes_event():
+                return
+            last = Read(call, line)
+            trace.reads.append(last)
+        last.count += 1
+        last.size += size
+        last.data += data[: MAX_BODY - len(trace.read_body)]
         trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), data)
-        recorded = data[: MAX_BODY - trace.body_recorded]
-        trace.body_recorded += len(recorded)
-        trace.reads.append(Read(method, args, len(data), recorded, line_of(frame)))
+
+
+# What takes bytes from a stream: PEP 3333 has the first three, and io.BufferedIOBase the rest.
+_READS = ("read", "readline", "readlines", "read1", "readinto", "readinto1")

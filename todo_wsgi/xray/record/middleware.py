@@ -6,27 +6,21 @@ dict; a list that it returns, or an exception that it raises, reaches the server
 
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from http import HTTPMethod
-from io import BytesIO
 from types import FrameType
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-from wsgiref.util import FileWrapper, setup_testing_defaults
-from wsgiref.validate import validator
+from wsgiref.util import FileWrapper
 
 from todo_wsgi.xray.record import todo
 from todo_wsgi.xray.record.calls import CallRecorder
 from todo_wsgi.xray.record.environ import WatchedStream, note_entries, plain, watch_keys
 from todo_wsgi.xray.record.source import line_of
 from todo_wsgi.xray.record.sql import watch_connections
-from todo_wsgi.xray.record.trace import MAX_BODY, MAX_VALUE, Read, Trace, Traces, harmless, on
+from todo_wsgi.xray.record.trace import MAX_BODY, MAX_VALUE, Trace, Traces, current, harmless, on
 from todo_wsgi.xray.record.values import cut, describe, describe_error
 from todo_wsgi.xray.record.wire import find_raw_request, watch_waitress
-
-MAX_CHUNKS = 100  # of a body, that wsgiref.validate checks
 
 
 class XRay:
@@ -44,7 +38,8 @@ class XRay:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request with the application, and record it (PEP 3333)."""
-        recording = _begin(self, environ) if self._ends else None
+        # Within another x-ray, that one records.
+        recording = _begin(self, environ) if self._ends and not current() else None
         if recording is None:
             return self.app(environ, start_response)
         return recording.run(self.app, environ, start_response)
@@ -65,9 +60,8 @@ class _Recording:
 
     def __init__(self, xray: XRay, environ: WSGIEnvironment) -> None:
         self._traces = xray.traces
-        self._environ = dict(environ)  # as the server created it
-        self._start_response_args: tuple[Any, ...] = ()  # of whatever types
-        self._chunks: list[Any] = []  # the first chunks of the body
+        self._file_wrapper = environ.get("wsgi.file_wrapper", FileWrapper)
+        self._body = bytearray()  # the beginning
         self.trace = trace = Trace()
         note_entries(trace, environ)
         trace.raw = find_raw_request(environ, trace)
@@ -78,9 +72,9 @@ class _Recording:
         else:
             trace.profile = self._calls.handle
         stream = WatchedStream(environ["wsgi.input"], trace)
-        self._traces.number(trace)
         watch_keys(environ)
         environ["wsgi.input"] = stream
+        self._traces.begin(trace)
 
     def run(
         self, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
@@ -89,8 +83,8 @@ class _Recording:
 
         @wraps(start_response)  # to keep its name
         def start_response_and_note(*args: Any, **kwargs: Any) -> Callable[[bytes], object]:
-            self._note_start_response((*args, *kwargs.values()), sys._getframe(1))
             args = (*args[:1], *map(plain, args[1:2]), *args[2:])
+            self._note_start_response((*args, *kwargs.values()), sys._getframe(1))
             write = start_response(*args, **kwargs)
 
             def write_and_note(data: bytes) -> object:
@@ -105,97 +99,94 @@ class _Recording:
                 body = app(environ, start_response_and_note)
         except BaseException as error:
             self.note_failure(error)
-            self.finish(None)
+            self.finish()
             raise
         return self._watch_body(body)
 
     @harmless
     def _note_start_response(self, args: tuple[Any, ...], frame: FrameType) -> None:
-        trace = self.trace
-        trace.response_line = line_of(frame)
-        status, headers = (*args, None, None)[:2]
-        # A copy, since the server may change the list.
-        self._start_response_args = (status, list(headers) if type(headers) is list else headers)
-        trace.status = status if type(status) is str else describe(status)
-        trace.types = [_type_of(status), _type_of(headers)]
-        listed = headers if type(headers) in (list, tuple) else ()
-        wrong = (header for header in listed if not _is_header(header))
-        trace.wrong_header = next(map(describe, wrong), "")
+        trace, line = self.trace, line_of(frame)
+        status, headers, exc_info = (*args, None, None, None)[:3]
+        if trace.status and not exc_info:
+            trace.wrong["again"] = f"{line.name}:{line.number}" if line else "in a library"
+            return
+        trace.response_line = line
+        is_text = type(status) is str and status != ""
+        trace.status = status if is_text else describe(status)
+        if not is_text:
+            trace.wrong["status"] = describe(status)
+        if type(headers) is not list:
+            trace.wrong["headers"] = describe(headers)
+            return
+        if wrong := [header for header in headers if not _is_header(header)]:
+            trace.wrong["header"] = describe(wrong[0])
         trace.headers = [
-            (cut(header[0]), cut(header[1], MAX_VALUE)) for header in filter(_is_header, listed)
+            (cut(name), cut(value, MAX_VALUE)) for name, value in filter(_is_header, headers)
         ]
+        for name, value in trace.headers:
+            trace.secrets.add_header(name, value)
 
     def _watch_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Return the body itself if the server may check its type, otherwise a wrapper."""
-        self.trace.body_type = type(body).__name__
-        file_wrapper = self._environ.get("wsgi.file_wrapper", FileWrapper)
-        if type(body) in _WHOLE:
+        trace = self.trace
+        kind: type = type(body)
+        trace.body_type = kind.__name__
+        if kind in (str, bytes) or not any(hasattr(kind, name) for name in _ITERATION):
+            trace.wrong["body"] = describe(body)
+        if kind in (list, tuple):
             for chunk in body:
                 self.note_chunk(chunk)
-        elif not isinstance(file_wrapper, type) or not isinstance(body, file_wrapper):
+            trace.is_whole = True
+        elif isinstance(self._file_wrapper, type) and isinstance(body, self._file_wrapper):
+            trace.is_file = True
+        elif kind not in (str, bytes):
             return (_SizedBody if hasattr(body, "__len__") else _Body)(body, self)
-        self.finish(body)
+        self.finish()
         return body
 
     @harmless
     def note_chunk(self, chunk: Any) -> None:
         """Record one chunk of the body."""
         trace = self.trace
-        if len(trace.body) < MAX_BODY and len(self._chunks) < MAX_CHUNKS:
-            self._chunks.append(chunk)
+        trace.answered = trace.answered or time.perf_counter()
         if isinstance(chunk, bytes):
-            trace.body += chunk[: MAX_BODY - len(trace.body)]
+            self._body += chunk[: MAX_BODY - len(self._body)]
             trace.body_size += len(chunk)
+        else:
+            trace.wrong.setdefault("chunk", describe(chunk))
 
     @harmless
     def note_failure(self, error: BaseException) -> None:
         """Record an exception that the application raises to the server."""
+        self.trace.error = describe_error(error)
         self._calls.add_failure(error, left_application=True)
 
-    def finish(self, body: Any) -> None:
-        """Complete the trace and store it: the application has finished with this request."""
+    def finish(self) -> None:
+        """Complete the trace: the application has finished with this request."""
         self.trace.profile = None
+        self.trace.finished = time.perf_counter()
         with on(self.trace):
-            self._complete(body)
+            self._complete()
             self._store()
+
+    @harmless
+    def _complete(self) -> None:
+        trace = self.trace
+        trace.answered = trace.answered or trace.finished
+        trace.body = bytes(self._body)
+        trace.secrets.add_body(trace.header("content-type"), trace.text.encode())
 
     @harmless
     def _store(self) -> None:
         self._calls.end()
-        self._traces.add(self.trace)
-
-    @harmless
-    def _complete(self, body: Any) -> None:
-        trace = self.trace
-        trace.ended = time.perf_counter()
-        for name, value in trace.headers:
-            trace.secrets.add_header(name, value)
-        trace.secrets.add_body(trace.header("content-type"), trace.text.encode())
-        trace.invalid_environ = _validate(self._environ, ["200 OK", [_TEXT]], [b"..."])
-        if not trace.left_with_exception:
-            body = body if type(body) in _WHOLE else self._chunks
-            trace.invalid_response = self._validate_response(body)
-
-    def _validate_response(self, body: Any) -> str:
-        environ: dict[str, Any] = {"REQUEST_METHOD": self.trace.method, "QUERY_STRING": ""}
-        setup_testing_defaults(environ)
-        return _validate(environ, self._start_response_args, body, self.trace.reads)
+        self._traces.end(self.trace)
 
 
-_TEXT = ("Content-Type", "text/plain")
-_WHOLE = (list, tuple, str, bytes)  # bodies that are complete, not generated chunk by chunk
+_ITERATION = ("__iter__", "__getitem__")
 
 
 def _is_header(header: Any) -> bool:
     return type(header) is tuple and [type(part) for part in header] == [str, str]
-
-
-def _type_of(value: object) -> str:
-    if isinstance(value, list) and value:
-        item = value[0]
-        inner = ", ".join(type(part).__name__ for part in item) if isinstance(item, tuple) else ""
-        return f"list of {type(item).__name__}" + (f" of ({inner})" if inner else "")
-    return type(value).__name__
 
 
 def _find_secrets(trace: Trace) -> None:
@@ -209,41 +200,6 @@ def _find_secrets(trace: Trace) -> None:
             name, _, value = line.partition(":")
             secrets.add_header(name.strip(), value.strip())
         secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), trace.raw.body)
-
-
-def _validate(
-    environ: dict[str, Any],
-    start_response_args: Iterable[Any],
-    body: Any,
-    reads: Iterable[Read] = (),
-) -> str:
-    """Return the first error that `wsgiref.validate` finds, or "".
-
-    This does not repeat the request: the validator gets a stub that replays what was recorded.
-    """
-
-    def app(environ: dict[str, Any], start_response: Any) -> Any:
-        for read in reads:
-            getattr(environ["wsgi.input"], read.method)(*read.args)
-        if start_response_args:
-            start_response(*start_response_args)
-        return body
-
-    environ = {**environ, "wsgi.input": BytesIO()}
-    if environ["REQUEST_METHOD"] not in HTTPMethod.__members__:  # the validator would warn
-        environ["REQUEST_METHOD"] = "GET"
-    try:
-        response: Any = validator(app)(environ, lambda *_: lambda _: None)
-        try:
-            for _ in response:
-                pass
-        finally:
-            response.close()
-    except Exception as error:  # an AssertionError, or a warning where warnings are errors
-        # Some of its assertions have no message.
-        *_, last = traceback.extract_tb(error.__traceback__, -2)[:1]
-        return str(error) or f"{describe_error(error)} in {last.line}"
-    return ""
 
 
 class _Body:
@@ -264,6 +220,7 @@ class _Body:
                     self._chunks = iter(self._body)
                 chunk = next(self._chunks)
         except StopIteration:
+            self._recording.trace.is_whole = True
             raise
         except BaseException as error:
             self._recording.note_failure(error)
@@ -278,7 +235,7 @@ class _Body:
                 close: Callable[[], None] = getattr(self._body, "close", lambda: None)
                 close()
         finally:
-            self._recording.finish(None)
+            self._recording.finish()
 
 
 class _SizedBody(_Body):

@@ -5,7 +5,6 @@ is current in their thread; `story.py` reads it afterwards.
 """
 
 import functools
-import itertools
 import logging
 import os
 import sys
@@ -13,14 +12,13 @@ import threading
 import time
 import traceback
 import zlib
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar
 
-from todo_wsgi.xray.record.source import Line
+from todo_wsgi.xray.record.source import Line, line_of
 from todo_wsgi.xray.record.values import Secrets, describe, describe_error, show_bytes
 
 logger = logging.getLogger("todo_wsgi.xray")
@@ -120,18 +118,13 @@ class Routing:
 
 @dataclass(eq=False)
 class Read:
-    """A call that read from `wsgi.input`."""
+    """Equal calls that read from `wsgi.input`."""
 
-    method: str
-    args: tuple[Any, ...]
-    size: int  # in bytes
-    data: bytes  # the beginning
+    call: str  # such as "read(14)"
     line: Line | None
-
-    @property
-    def call(self) -> str:
-        """The call in Python, such as "read(14)"."""
-        return f"{self.method}({', '.join(map(describe, self.args))})"
+    count: int = 0  # of equal calls by the same line
+    size: int = 0  # in bytes, of all of them
+    data: bytes = b""  # the beginning
 
 
 @dataclass(eq=False)
@@ -156,13 +149,13 @@ class RawRequest:
         self.size = 0
         self.began = self.ended = time.perf_counter()
 
-    def add(self, data: bytes, *, is_body: bool) -> None:
-        """Add bytes that have arrived."""
-        self.size += len(data)
+    def add(self, data: bytes, size: int, *, is_body: bool) -> None:
+        """Add the bytes that have arrived: the first `size` ones of the data."""
+        self.size += size
         if is_body:
-            self.body += data[: MAX_BODY - len(self.body)]
+            self.body += data[: min(size, MAX_BODY - len(self.body))]
         else:
-            self.head += data[: MAX_HEAD - len(self.head)]
+            self.head += data[: min(size, MAX_HEAD - len(self.head))]
         self.ended = time.perf_counter()
 
 
@@ -173,7 +166,8 @@ class Trace:
         self.number = 0
         self.time = time.time()
         self.began = time.perf_counter()
-        self.ended = self.began
+        self.answered: float | None = None  # when the application passed on the first bytes
+        self.finished: float | None = None
         self.process = os.getpid()
         self.thread = threading.current_thread().name
         self.profile: Callable[[FrameType, str, Any], None] | None = None
@@ -186,7 +180,6 @@ class Trace:
         self.process_variables = 0  # entries that are only variables of the process
         self.raw: RawRequest | None = None
         self.reads: list[Read] = []
-        self.body_recorded = 0  # bytes of the body in `reads`
 
         self.calls = self.call = Call("", Line("", 0))  # the root, and the call that is running
         self.statements: list[Statement] = []
@@ -201,16 +194,18 @@ class Trace:
 
         self.status = ""  # as passed to start_response
         self.headers: list[tuple[str, str]] = []
-        self.types: list[str] = []  # of the arguments of start_response
-        self.wrong_header = ""  # the first that is not a tuple of two str
         self.response_line: Line | None = None
-        self.body = b""
+        self.wrong: dict[str, str] = {}  # what WSGI does not allow, described
+        self.body = b""  # the beginning
         self.body_size = 0
         self.body_type = ""
-        self.invalid_environ = ""  # what wsgiref.validate reports about the server
-        self.invalid_response = ""  # and about the application
+        self.is_file = False  # that the server sends by itself
+        self.is_whole = False  # whether the application generated all of the body
+        self.error = ""  # the exception that the application raised to the server
+        self.server_error = ""  # the exception that the server raised about the response
         self.sent_head: bytes | None = None
         self.sent_at: float | None = None
+        self.is_servers_page = False  # what was sent is not the application's response
 
         self.came_from: int | None = None  # the number of the request whose redirect led here
         self.led_to: int | None = None
@@ -227,9 +222,20 @@ class Trace:
         return b"".join(read.data for read in self.reads)
 
     @property
-    def left_with_exception(self) -> bool:
-        """Whether the application raised an exception to the server."""
-        return any(failure.left_application for failure in self.failures)
+    def is_running(self) -> bool:
+        """Whether the application is not yet done with the request."""
+        return self.finished is None
+
+    @property
+    def ended(self) -> float:
+        """When the application was done with the request; now, while it is running."""
+        return self.finished or time.perf_counter()
+
+    def where(self) -> Line | None:
+        """Return the line that the application is at, or None if it does not run."""
+        frames = sys._current_frames()
+        threads = [ident for ident, trace in _current.copy().items() if trace is self]
+        return line_of(frames.get(threads[0])) if threads else None
 
     def takes_event(self) -> bool:
         """Count an event, and return whether to record it."""
@@ -269,16 +275,51 @@ class Trace:
 
     @property
     def outcome(self) -> str:
-        """The status of the response, or what happened instead."""
-        if self.status and not self.left_with_exception:
-            return self.status
-        if self.sent_head:
-            return self.sent_head.split(b"\r\n")[0].partition(b" ")[2].decode("latin-1")
-        return "an exception" if self.left_with_exception else "no response"
+        """The status of the response as the browser got it, or what happened instead."""
+        if self.is_running:
+            line = self.where()
+            place = f", at {line.name}:{line.number}" if line else ""
+            return f"running, {self.ended - self.began:.0f} s{place}"
+        error = self.error or self.server_error
+        if self.sent_head is None:
+            return "an exception" if error else self.status or "no response"
+        sent = self.sent_head.partition(b"\r\n")[0].partition(b" ")[2].decode("latin-1")
+        if self.is_servers_page:
+            return f"{sent} (the server's own page)"
+        return f"{sent}, then cut off" if self.is_cut_off else sent
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether an exception followed when the head, but not all of the body, was sent."""
+        is_partly_sent = self.sent_head is not None and not self.is_servers_page
+        failed = bool(self.error or self.server_error)
+        return failed and is_partly_sent and self.body_size != self.declared_size
+
+    @property
+    def sent_headers(self) -> list[tuple[str, str]]:
+        """The headers of the response as sent, or else as passed to start_response."""
+        if self.sent_head is None:
+            return self.headers
+        lines = self.sent_head.decode("latin-1").split("\r\n")[1:-2]
+        return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
 
     def header(self, name: str) -> str:
         """Return the value of the response header with this lower-case name, or ""."""
-        return next((value for key, value in self.headers if key.lower() == name), "")
+        return next((value for key, value in self.sent_headers if key.lower() == name), "")
+
+    @property
+    def declared_size(self) -> int | None:
+        """The size of the body by its Content-Length, or None without one."""
+        declared = self.header("content-length")
+        return int(declared) if declared.isascii() and declared.isdigit() else None
+
+    @property
+    def sent_size(self) -> int:
+        """The bytes of the body that were sent, as far as known."""
+        declared = self.declared_size
+        if declared is None or self.code in (204, 304):
+            return 0 if self.code in (204, 304) else self.body_size
+        return declared if self.is_servers_page or self.is_file else min(declared, self.body_size)
 
     @property
     def redirects_to(self) -> str:
@@ -346,23 +387,20 @@ class Trace:
     @property
     def code(self) -> int:
         """The status code of the response, or 0 without one."""
-        code = self.status[:3]
+        head = (self.sent_head or b"").decode("latin-1")
+        code = (head.partition(" ")[2] or self.status)[:3]
         return int(code) if code.isascii() and code.isdigit() else 0
 
 
 # The current trace of each thread
 
 
-class _Current(threading.local):
-    trace: Trace | None = None
-
-
-_current = _Current()
+_current: dict[int, Trace] = {}  # by thread
 
 
 def current() -> Trace | None:
     """Return the trace that this thread records, or None outside a request."""
-    return _current.trace
+    return _current.get(threading.get_ident())
 
 
 class on:
@@ -372,7 +410,7 @@ class on:
         self._trace = trace
 
     def __enter__(self) -> None:
-        self._before, _current.trace = _current.trace, self._trace
+        self._before, _current[threading.get_ident()] = current(), self._trace
         self._profile = sys.getprofile()
         if self._trace.profile:
             sys.setprofile(self._trace.profile)
@@ -380,7 +418,10 @@ class on:
     def __exit__(self, *error: object) -> None:
         if self._trace.profile:
             sys.setprofile(self._profile)
-        _current.trace = self._before
+        if self._before:
+            _current[threading.get_ident()] = self._before
+        else:
+            del _current[threading.get_ident()]
 
 
 def harmless(record: Callable[P, T]) -> Callable[P, T | None]:
@@ -414,26 +455,37 @@ class Traces:
     """The last requests, and the links between them."""
 
     def __init__(self) -> None:
-        self._traces: deque[Trace] = deque(maxlen=MAX_REQUESTS)
-        self._numbers = itertools.count(1)
+        self._traces: dict[int, Trace] = {}
+        self._count = 0
         self.first: dict[str, int] = {}  # the first request that demonstrated each lesson
         self._lock = threading.Lock()
 
-    def number(self, trace: Trace) -> None:
-        """Assign the next number to a trace."""
-        trace.number = next(self._numbers)
-
-    def add(self, trace: Trace) -> None:
-        """Store a trace, and link it to related ones."""
+    def begin(self, trace: Trace) -> None:
+        """Number and store a trace, before its request is handled."""
         with self._lock:
-            self._link(trace)
-            self._traces.append(trace)
+            self._count += 1
+            trace.number = self._count
+            self._store(trace)
 
-    def _link(self, trace: Trace) -> None:
+    def end(self, trace: Trace) -> None:
+        """Link a trace to related ones, after its request was handled."""
+        with self._lock:
+            self._link(trace, [*self._traces.values()])
+            self._store(trace)
+
+    def _store(self, trace: Trace) -> None:
+        self._traces.pop(trace.number, None)
+        self._traces[trace.number] = trace  # the last one
+        done = [number for number, trace in self._traces.items() if trace.finished]
+        if len(self._traces) > MAX_REQUESTS and done:
+            del self._traces[done[0]]
+
+    def _link(self, trace: Trace, others: list[Trace]) -> None:
         get = trace.environ.get
+        before = [other for other in reversed(others) if other.number < trace.number]
         # A connection carries one request after another. So if the last one redirected to this
         # address, it led to this request. A proxy's connection carries requests of many clients.
-        last = next((t for t in reversed(self._traces) if t.client == trace.client), None)
+        last = next((other for other in before if other.client == trace.client), None)
         if (
             last
             and last.redirects_to
@@ -444,7 +496,7 @@ class Traces:
         ):
             trace.came_from, last.led_to = last.number, trace.number
         if referer := get("HTTP_REFERER"):
-            for page in reversed(self._traces):
+            for page in before:
                 if (
                     page.client[0] == trace.client[0]
                     and page.environ.get("HTTP_HOST") == get("HTTP_HOST")
@@ -459,11 +511,11 @@ class Traces:
     def last(self) -> list[Trace]:
         """Return the stored traces, newest first."""
         with self._lock:
-            return sorted(self._traces, key=lambda trace: -trace.number)
+            return sorted(self._traces.values(), key=lambda trace: -trace.number)
 
     def get(self, number: int) -> Trace | None:
         """Return the trace with this number, or None if it is not stored (any more)."""
-        return next((trace for trace in self.last() if trace.number == number), None)
+        return self._traces.get(number)
 
 
 def is_part(trace: Trace) -> bool:

@@ -242,7 +242,7 @@ class Secrets:
         """Hide the beginnings of secrets that were cut off."""
         pieces = text.split(CUT)
         for index, piece in enumerate(pieces[:-1]):
-            likely = [secret for secret in self.values if secret[:3] in piece]
+            likely = [secret for secret in [*self.values] if secret[:3] in piece]
             if size := max((_overlap(piece, secret) for secret in likely), default=0):
                 pieces[index] = piece[:-size] + HIDDEN
         return CUT.join(pieces)

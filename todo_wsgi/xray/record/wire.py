@@ -1,6 +1,6 @@
 """The bytes on the socket: the request as waitress received it, and the response head as sent.
 
-`watch_waitress` patches two methods of waitress's classes. Under another server nothing calls
+`watch_waitress` patches three methods of waitress's classes. Under another server nothing calls
 them, and the story shows a request reconstructed from the environ.
 """
 
@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from waitress.channel import ClientDisconnected
 from waitress.parser import HTTPRequestParser
-from waitress.task import Task, WSGITask
+from waitress.task import ErrorTask, Task, WSGITask
 
 from todo_wsgi.xray.record.hooks import patch
 from todo_wsgi.xray.record.source import Line
 from todo_wsgi.xray.record.trace import RawRequest, Trace, harmless
+from todo_wsgi.xray.record.values import describe_error
 
 
 def watch_waitress() -> list[Callable[[], None]]:
@@ -21,6 +23,7 @@ def watch_waitress() -> list[Callable[[], None]]:
     return [
         patch(HTTPRequestParser, "received", _watch_received),
         patch(Task, "build_response_header", _watch_head),
+        patch(Task, "service", _watch_service),
     ]
 
 
@@ -28,34 +31,48 @@ def _watch_received(receive: Callable[[Any, bytes], int]) -> Callable[[Any, byte
     def receive_and_record(parser: Any, data: bytes) -> int:
         is_body = parser.headers_finished
         size = receive(parser, data)
-        _note_received(parser, data[:size], is_body)
+        _note_received(parser, data, size, is_body)
         return size
 
     return receive_and_record
 
 
 @harmless
-def _note_received(parser: Any, data: bytes, is_body: bool) -> None:
+def _note_received(parser: Any, data: bytes, size: int, is_body: bool) -> None:
     raw: RawRequest = vars(parser).setdefault("raw_request", RawRequest())
-    raw.add(data, is_body=is_body)
+    raw.add(data, size, is_body=is_body)
 
 
 def _watch_head(build_head: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     def build_head_and_record(task: Any) -> bytes:
         head = build_head(task)
-        _note_head(task, head)
+        if trace := _trace_of(task):
+            trace.sent_head, trace.sent_at = head, time.perf_counter()
+            trace.is_servers_page = isinstance(task, ErrorTask)
         return head
 
     return build_head_and_record
 
 
+def _watch_service(serve: Callable[[Any], None]) -> Callable[[Any], None]:
+    def serve_and_record(task: Any) -> None:
+        try:
+            serve(task)
+        except ClientDisconnected:
+            raise
+        except Exception as error:
+            if trace := _trace_of(task):
+                trace.server_error = describe_error(error)
+            raise
+
+    return serve_and_record
+
+
 @harmless
-def _note_head(task: Any, head: bytes) -> None:
+def _trace_of(task: Any) -> Trace | None:
     # After an exception, waitress creates another request object for its error page.
-    for request in (task.request, *task.channel.requests[:1]):
-        trace: Trace | None = vars(request).get("trace")
-        if trace:
-            trace.sent_head, trace.sent_at = head, time.perf_counter()
+    requests = (task.request, *task.channel.requests[:1])
+    return next((vars(request)["trace"] for request in requests if "trace" in vars(request)), None)
 
 
 def find_raw_request(environ: dict[str, Any], trace: Trace) -> RawRequest | None:

@@ -29,8 +29,9 @@ class Lesson(NamedTuple):
     @property
     def headline(self) -> str:
         """The text up to the first full stop or colon, to go on after a colon."""
-        text = re.split("[.:](?: |$)", self.text, maxsplit=1)[0]
-        return text[:1].lower() + text[1:] if text.split(" ")[0].istitle() else text
+        text = re.split(r"(?<!['\"])[.:](?: |$)", self.text, maxsplit=1)[0]
+        word = text.partition(" ")[0]
+        return text[:1].lower() + text[1:] if word.isalpha() and word.istitle() else text
 
 
 class Headline(NamedTuple):

@@ -7,9 +7,13 @@ reveals, with the part of the story that shows it.
 import html
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from html.parser import HTMLParser
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
+from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
 
 from todo_wsgi.http.request import FORM_TYPE, SAFE_METHODS
 from todo_wsgi.xray.record.source import Line
@@ -271,22 +275,107 @@ def _four_stages(trace: Trace, _: Traces) -> Facts:
 
 @lesson("WSGI requires certain types", part=RESPONSE)
 def _types_of_wsgi(trace: Trace, _: Traces) -> Facts:
-    if not trace.types:  # start_response was not called
-        return
+    for what, value in trace.wrong.items():
+        kind = trace.body_type if what == "body" else "str" if value[0] in "'\"" else ""
+        text = _COMPLAINTS.get(f"{what}: {kind}") or _COMPLAINTS[what]
+        yield Mistake(text.format(value))
+    if trace.is_whole and not trace.status and not trace.error:
+        text = (
+            "start_response was never called. It passes on the status and the headers: call "
+            "start_response('200 OK', [('Content-Type', 'text/html')]) before you return the body."
+        )
+        yield Mistake(text)
+    objection = "" if trace.wrong or not trace.status else _validate(trace)
+    if objection:
+        text = f"{objection}. So says wsgiref.validate, Python's own checker of applications."
+        yield Mistake(text)
     text = (
         "WSGI requires a str such as '200 OK', a list of tuples of two str, and an iterable of "
-        f"bytes (PEP 3333). It got {', '.join(trace.types)}, and {trace.body_type or 'nothing'}."
+        "bytes (PEP 3333)."
     )
-    if trace.wrong_header:
-        text += f" The header {trace.wrong_header} is not a tuple of two str."
-    problems = {"server": trace.invalid_environ, "application": trace.invalid_response}
-    for who, problem in problems.items():
-        if problem:
-            complaint = f"wsgiref.validate reports an error of the {who}: {problem}"
-            yield Mistake(complaint)
-    if not (trace.invalid_response or trace.wrong_header or trace.left_with_exception):
+    if trace.is_whole and not (objection or trace.wrong or trace.error or trace.server_error):
         text += " wsgiref.validate found no error."
-    yield Mistake(text) if trace.wrong_header else text
+    yield General(text)
+
+
+# By what is wrong, and its type if that matters. An async function is told of elsewhere.
+_COMPLAINTS = {
+    "status": "The status is {0}, not text. Write number and words in quotes: '200 OK'.",
+    "headers": "The headers are {0}, not a list. Write [('Content-Type', 'text/html')].",
+    "header": "The header {0} is not a tuple of two str. Write both in quotes, and commas: "
+    "('Content-Length', '5').",
+    "again": "start_response was called twice, the second time at {0}. Choose status and headers "
+    "first, with if and else; then call it once.",
+    "body": "The application returned {0}, not a list of bytes. Write return [page.encode()].",
+    "body: NoneType": "The application returned None: a return is missing. Let it end with "
+    "return [page.encode()].",
+    "body: str": "The body is text, not a list of bytes. Put .encode() behind it, and brackets "
+    "around it: return [page.encode()].",
+    "body: bytes": "The body is bytes without a list around it. Put brackets around it: "
+    "return [page].",
+    "chunk": "The body contains {0}, not bytes. Make it text with str(), and bytes with .encode().",
+    "chunk: str": "The body is text, not bytes. Put .encode() behind it: return [page.encode()].",
+}
+
+
+def _validate(trace: Trace) -> str:
+    """Return what `wsgiref.validate` says against the head of the response, or ""."""
+
+    def app(_: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response(trace.status, trace.headers)
+        return [b""]
+
+    environ: WSGIEnvironment = {"QUERY_STRING": ""}
+    setup_testing_defaults(environ)
+    try:
+        body: Any = validator(app)(environ, lambda *_: lambda _: None)
+        with closing(body):
+            list(body)
+    except Exception as error:  # an AssertionError, or a warning where warnings are errors
+        return str(error)
+    return ""
+
+
+@lesson("Content-Length counts bytes", part=RESPONSE)
+def _content_length_counts_bytes(trace: Trace, _: Traces) -> Facts:
+    declared, size = trace.declared_size, trace.body_size
+    if (
+        not trace.is_whole
+        or declared in (None, size)
+        or (trace.method == "HEAD" or trace.code in (204, 304))
+        or (trace.wrong or trace.error or trace.is_servers_page)
+    ):
+        return
+    what = f"takes only the first {declared}" if declared < size else "waits for more"
+    text = (
+        f"Content-Length is {declared}, but the body has {size} bytes: the browser {what}. Count "
+        "the bytes, as in len(page.encode()), not the characters; or leave the header out, and "
+        "the server adds it."
+    )
+    yield Mistake(text)
+
+
+@lesson("What is sent cannot be taken back", part=RESPONSE)
+def _what_is_sent_is_sent(trace: Trace, _: Traces) -> Facts:
+    if trace.is_cut_off and trace.error:
+        text = (
+            "The response broke off. Its head had already been sent, so the server could not send "
+            "an error page instead, only close the connection. Do what may fail before the first "
+            "piece of the body."
+        )
+        yield Mistake(text)
+
+
+@lesson("A request ends with return", part=CALLS)
+def _requests_end_with_return(trace: Trace, _: Traces) -> Facts:
+    if trace.error.startswith("SystemExit"):
+        left = [failure.line for failure in trace.failures if failure.left_application]
+        at = "".join(f", at {line.name}:{line.number}" for line in left[-1:] if line)
+        text = (
+            f"The application called sys.exit{at}. That is for programs that run once: a server "
+            "goes on to the next request, and this one gets no answer. Use return."
+        )
+        yield Mistake(text)
 
 
 @lesson("execute does not save; commit does", part=SQL)
@@ -334,7 +423,7 @@ def _is_pasted(value: str, sql: str) -> bool:
 
 @lesson("A global variable is not storage", part=ENVIRON)
 def _globals_are_no_storage(trace: Trace, _: Traces) -> Facts:
-    for name, line in trace.written_globals.items():
+    for name, line in [*trace.written_globals.items()]:
         text = (
             f"{line.name}:{line.number} can assign the global variable {name}. It exists only in "
             f"process {trace.process}, all its threads share it, and a restart loses it. Store "
@@ -408,7 +497,8 @@ def _browser_asks_for_a_password(trace: Trace, _: Traces) -> Facts:
 def _exceptions_become_error_pages(trace: Trace, _: Traces) -> Facts:
     for failure in trace.failures:
         call = re.match(r"(\S*)\(\) (takes|missing) .*argument", failure.message)
-        if not failure.left_application or not (failure.function or call):
+        is_told = failure.kind == "SystemExit" or trace.wrong  # by another lesson
+        if not failure.left_application or is_told or not (failure.function or call):
             continue
         text = f"{failure.kind} at {_place(failure.line)}"
         text += f", {failure.message}. " if failure.message else ". "

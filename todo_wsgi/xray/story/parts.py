@@ -17,6 +17,7 @@ from todo_wsgi.xray.record.sql import explain
 from todo_wsgi.xray.record.trace import (
     MAX_EVENTS,
     Call,
+    Read,
     Statement,
     Trace,
     Traces,
@@ -72,7 +73,7 @@ def tell(trace: Trace, traces: Traces) -> Story:
         essence = cut(" ".join(str(first).split()), MAX_LINE)
         parts.append(Part(number, short, title, essence, elements, is_open))
     lanes = ["Browser", trace.server, "Application", "SQLite"]
-    story = Story(summary, lanes, list(_messages(trace)), parts, curl(trace), _facts(trace))
+    story = Story(summary, lanes, _messages(trace), parts, curl(trace), _facts(trace))
     hidden: Story = trace.secrets.hide(story)
     return hidden
 
@@ -253,10 +254,12 @@ def _form(trace: Trace) -> Iterator[Content]:
         kind = trace.content_type or "missing"
         yield paragraph(f"The body is not a percent-encoded form: its Content-Type is {kind}.")
     if trace.reads:
-        reads = [(r.call, count(r.size, "byte"), source(r.line)) for r in trace.reads]
+        reads = [
+            (f"{r.call}{_times(r)}", count(r.size, "byte"), source(r.line)) for r in trace.reads
+        ]
         yield table(("Call", "Size", "By"), reads, "Calls that read from wsgi.input")
     elif body:
-        yield paragraph("The application did not read wsgi.input.")
+        yield paragraph("No read of wsgi.input was seen.")
 
 
 def _fields(encoded: bytes) -> Iterator[tuple[str, ...]]:
@@ -277,7 +280,7 @@ def _as_text(data: bytes) -> str:
 
 @part("Functions", "The functions that ran")
 def _calls(trace: Trace) -> Iterator[Content]:
-    failures = [failure.error for failure in trace.failures if failure.left_application]
+    failures = [trace.error] if trace.error else []
     yield ", ".join([*failures, f"{count(_size(trace.calls), 'call')}"])
     if trace.calls.children:
         yield _tree(trace.calls, 1)
@@ -403,8 +406,8 @@ def _short(statement: Statement, length: int) -> str:
     return cut(" ".join(statement.sql.split()), length)
 
 
-def _times(statement: Statement) -> str:
-    return f", executed {statement.count:,} times" if statement.count > 1 else ""
+def _times(event: Statement | Read) -> str:
+    return f", {event.count:,} times" if event.count > 1 else ""
 
 
 def _milliseconds(statement: Statement) -> str:
@@ -438,28 +441,37 @@ def _is_escaped(row: tuple[str, str, str]) -> bool:
 @part("Response", "What the server sent back")
 def _response(trace: Trace) -> Iterator[Content]:
     location = f", Location: {trace.redirects_to}" if trace.redirects_to else ""
-    body = f"a body of {count(trace.body_size, 'byte')}" if trace.body_size else "no body"
-    yield f"{trace.outcome}{location}, {body}"
-    if not trace.types:
+    yield f"{trace.outcome}{location}, {_body(trace)}"
+    if not trace.status:
         yield paragraph("The application did not call start_response.")
-        if trace.sent_head:
-            yield paragraph("So the server sent a response of its own.")
-            yield code(_show_lines(trace.sent_head))
-        return
-    own = {name.lower() for name, _ in trace.headers}
-    head = trace.sent_head.decode("latin-1").split("\r\n") if trace.sent_head else []
-    added = [line for line in head[1:] if line and line.partition(":")[0].lower() not in own]
-    headers = [(f"{name}: {value}", "the application") for name, value in trace.headers]
-    headers += [(line, trace.server) for line in added]
-    status = head[0] if head else trace.status
-    yield table(("Line", "Set by"), [(status, "the application"), *headers])
+    own = {header for header in trace.headers if not trace.is_servers_page}
+    headers = [
+        (f"{name}: {value}", "the application" if (name, value) in own else trace.server)
+        for name, value in trace.sent_headers
+    ]
+    by = trace.server if trace.is_servers_page or not trace.status else "the application"
+    yield table(("Line", "Set by"), [(_status_line(trace), by), *headers])
     yield source(trace.response_line)
+    if trace.server_error and not trace.error:
+        yield paragraph(f"{trace.server} could not send this: {trace.server_error}.")
     if trace.sent_head is None:
         yield paragraph("This server does not expose the bytes that it sends.")
-    if trace.header("content-encoding") == "gzip":
-        yield paragraph("The body was compressed with gzip; this is the decompressed text.")
-    if trace.body:
+    if trace.body and not trace.is_servers_page:
+        if trace.header("content-encoding") == "gzip":
+            yield paragraph("The body was compressed with gzip; this is the decompressed text.")
         yield from _limit(trace.text, trace.body_size)
+
+
+def _status_line(trace: Trace) -> str:
+    return (
+        trace.sent_head.decode("latin-1").partition("\r\n")[0] if trace.sent_head else trace.status
+    )
+
+
+def _body(trace: Trace) -> str:
+    if trace.is_file:
+        return f"a file that the server sends by itself, {count(trace.sent_size, 'byte')}"
+    return f"a body of {count(trace.sent_size, 'byte')}" if trace.sent_size else "no body"
 
 
 @part("Next", "What the browser does next")
@@ -484,8 +496,13 @@ def _steps(trace: Trace) -> list[Step]:
 
 def _what_it_does(trace: Trace) -> str:
     """Return what the browser does with the response."""
-    if trace.left_with_exception:
-        return f"It shows what the server sent instead: {trace.outcome}"
+    if trace.is_running:
+        return f"It waits for the rest of the response: {trace.outcome}"
+    if trace.sent_head is None and trace.error:
+        waits = "It waits: " if trace.raw else ""  # otherwise the x-ray does not know
+        return f"{waits}{trace.server} got an exception instead of a response"
+    if trace.is_servers_page or trace.is_cut_off:
+        return f"It shows what it got: {trace.outcome}"
     if trace.code == 304:
         return "304: its cached copy is still current, so the response has no body"
     if location := trace.redirects_to:
@@ -502,24 +519,36 @@ def _what_it_does(trace: Trace) -> str:
 # The picture, and the facts to compare
 
 
-def _messages(trace: Trace) -> Iterator[Message]:
+def _messages(trace: Trace) -> list[Message]:
+    """Return the messages of the picture, in order of time."""
     browser, server, application, sqlite = range(4)
     size = f", {count(trace.raw.size, 'byte')}" if trace.raw else ""
-    yield Message(browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
-    yield Message(server, application, "application(environ, …)")
+    request = Message(browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
+    found = [
+        (trace.raw.began if trace.raw else trace.began, request),
+        (trace.began, Message(server, application, "application(environ, …)")),
+    ]
     shown = [s for s in trace.statements if not _is_housekeeping(s)]
     for statement in shown[:MAX_MESSAGES]:
         rows = f": {_rows(statement)}" if statement.rows_changed or statement.rows_read else ""
         text = _short(statement, 36 - len(rows)) + rows
-        yield Message(application, sqlite, text, is_answered=True)
+        found.append((statement.at, Message(application, sqlite, text, is_answered=True)))
     if rest := shown[MAX_MESSAGES:]:
-        yield Message(application, sqlite, f"{count(len(rest), 'more statement')}", True)
-    yield Message(application, server, trace.status or trace.outcome)
-    if trace.sent_head is not None:
-        size = count(len(trace.sent_head) + trace.body_size, "byte")
-        yield Message(server, browser, f"{trace.outcome}, {size}")
-    else:
-        yield Message(server, browser, trace.outcome)
+        text = count(len(rest), "more statement")
+        found.append((rest[0].at, Message(application, sqlite, text, is_answered=True)))
+    if trace.answered:
+        error = trace.error if trace.answered == trace.finished else ""
+        text = error or trace.status or trace.outcome
+        found.append((trace.answered, Message(application, server, text)))
+    if trace.sent_head is not None and trace.sent_at:
+        size = count(len(trace.sent_head) + trace.sent_size, "byte")
+        found.append((trace.sent_at, Message(server, browser, f"{trace.outcome}, {size}")))
+    elif trace.finished:
+        found.append((trace.finished, Message(server, browser, trace.outcome)))
+    if trace.sent_at and (trace.finished or 0) > trace.sent_at:
+        text = trace.error or "the end of the body"
+        found.append((trace.ended, Message(application, server, text)))
+    return [message for _, message in sorted(found, key=lambda pair: pair[0])]
 
 
 def _facts(trace: Trace) -> list[tuple[str, str]]:
@@ -540,6 +569,6 @@ def _facts(trace: Trace) -> list[tuple[str, str]]:
         ("Exceptions", "\n".join(failure.error for failure in trace.failures) or "none"),
         ("Status", trace.outcome),
         ("Location", trace.header("location") or "none"),
-        ("Body", count(trace.body_size, "byte")),
+        ("Body", count(trace.sent_size, "byte")),
         (THREAD, f"{trace.process}, {trace.thread}"),
     ]
