@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from todo_wsgi.xray.record.values import cut
 from todo_wsgi.xray.story import curl as shell
@@ -30,15 +30,20 @@ class Printer:
         self._width = max(40, min(width, MAX_WIDTH))
         self._is_coloured = is_coloured
 
-    def lines(self, story: Story) -> Iterator[str]:
-        """Yield the lines of the story."""
+    def lines(
+        self,
+        story: Story,
+        parts: Collection[int] = (),
+        is_all: bool = False,  # noqa: ARG002
+    ) -> Iterator[str]:
+        """Yield the lines of the story: of these parts, or of all."""
         summary = story.summary
         yield from self._wrap(f"{summary.title} → {summary.status}", colour=_BOLD)
         yield ""
         yield from self._picture(story.picture)
         yield ""
         yield from self._table(story.times)
-        for part in story.parts:
+        for part in [part for part in story.parts if not parts or part.number in parts]:
             yield ""
             yield from self._wrap(f"{part.number}. {part.title}", colour=_BOLD)
             for block in part.blocks:
@@ -46,7 +51,9 @@ class Printer:
                     yield ""
                 yield from self._block(block)
         yield ""
-        yield from self._wrap("The same request again, to a running server", colour=_BOLD)
+        yield from self._wrap(
+            "The same request again, to a server that runs the application", colour=_BOLD
+        )
         yield from shell.lines(story.curl, self._width)
         if shell.BODY_FILE in story.curl:
             yield from self._wrap(shell.NOTE)
