@@ -75,13 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     example = "'Name: value'"
     add("-H", "--header", metavar=example, action="append", default=[], type=header, help=text)
     add("--body", metavar="FILE", help="send the bytes of this file, - for those of stdin")
-    add(
-        "--part",
-        metavar="4,6",
-        type=to_parts,
-        default=[],
-        help="print only these parts in full",
-    )
+    add("--part", metavar="4,6", type=to_parts, default=[], help="print only these parts in full")
     add("--all", action="store_true", help="print all parts in full")
     add("--serve", action="store_true", help="serve the application, and its x-ray, until Ctrl-C")
     add(
@@ -90,13 +84,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=8080,
         help="of the application (default 8080; 0: a free one)",
     )
-    add(
-        "--xray",
-        metavar="PORT",
-        type=to_port,
-        default=8081,
-        help="of its x-ray (default 8081)",
-    )
+    add("--xray", metavar="PORT", type=to_port, default=8081, help="of its x-ray (default 8081)")
     settings = parser.parse_intermixed_args(arguments)
     words = settings.request
     if settings.app and settings.db:
