@@ -387,3 +387,13 @@ def test_the_curl_command_can_be_copied() -> None:
     assert printed[-2].startswith("text=it%27s+a+very+long+text%2C+it%27s")
     assert len(printed[-2]) > 500
     assert printed[-1].endswith("/nothing")
+
+
+def test_the_curl_command_of_a_request_with_a_secret_is_to_be_completed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ["GET", "/", "-H", "Cookie: id=12345678", "--port", "5000", "--all"]
+    assert command.main(line) == 0
+    text = one_line(capsys.readouterr().out)
+    words = "-H 'Cookie: [hidden]' http://127.0.0.1:5000/"
+    assert f"{words} First put the real values in place of [hidden]." in text

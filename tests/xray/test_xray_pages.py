@@ -441,7 +441,7 @@ def test_the_curl_command_sends_the_same_request(site: Server) -> None:
     answer = site.send(odd.replace(b"localhost", f"localhost:{site.port}".encode()))
     assert status_of(answer) == 422
     page = site.xray(newest(site))
-    line = page.partition("as a shell command: ")[2].partition(" Compare with")[0]
+    line = page.partition("as a shell command: ")[2].partition(" First put the real")[0]
     assert "[hidden]" in line
     run = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
     head, _, body = run.stdout.partition(b"\r\n\r\n")

@@ -146,7 +146,7 @@ def request_page(base: str, story: Story, others: list[Summary]) -> Response:
             for part in story.parts
         ),
         curl=shell.join(story.curl),
-        curl_note=_TEXT.render(text=shell.NOTE) if shell.BODY_FILE in story.curl else "",
+        curl_note=_TEXT.render(text=note) if (note := shell.note(story.curl)) else "",
         compare=_render_choices(base, summary.number, others) if others else "",
     )
     return _page(f"{summary.title}, request {summary.number}", content)

@@ -55,8 +55,8 @@ class Printer:
             "The same request again, to a server that runs the application", colour=_BOLD
         )
         yield from shell.lines(story.curl, self._width)
-        if shell.BODY_FILE in story.curl:
-            yield from self._wrap(shell.NOTE)
+        if note := shell.note(story.curl):
+            yield from self._wrap(note)
 
     def _block(self, block: Block) -> Iterator[str]:
         match block:
