@@ -284,23 +284,38 @@ def test_a_request_that_lacks_a_part_of_its_body_gets_no_answer(
     assert "the server waits for more. See Content-Length" in capsys.readouterr().err
 
 
-def test_the_command_gives_up_on_an_application_that_does_not_respond(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setattr(command, "TIMEOUT", 0.5)
-    (tmp_path / "slow.py").write_text("import time\ndef app(a, b):\n    time.sleep(1)\n")
-    assert command.main(["GET", "/", "--app", "slow"]) == 2
-    assert "no answer within 0.5 s" in capsys.readouterr().err
+ENDLESS = """
+import sys, time
+
+def app(environ, start_response):
+    while environ["PATH_INFO"] == "/loop":
+        pass
+    if environ["PATH_INFO"] == "/exit":
+        sys.exit(3)
+    start_response("200 OK", [])
+    return iter(lambda: time.sleep(0.1) or b"tick", b"")
+"""
 
 
-def test_an_application_that_exits_is_told_at_once(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("path", "title", "message"),
+    [
+        ("/loop", "running, ", "within 0.5 s. It is still at endless.py:5: while environ["),
+        ("/exit", "an exception", "no answer, but SystemExit(3) at endless.py:8: sys.exit(3)"),
+        ("/stream", "running, ", "no end of the answer within 0.5 s"),
+    ],
+)
+def test_a_request_without_an_answer_is_told_with_the_line_that_it_is_at(
+    tmp_path: Path, path: str, title: str, message: str
 ) -> None:
-    (tmp_path / "exits.py").write_text("import sys\ndef app(a, b):\n    sys.exit(3)\n")
-    assert command.main(["GET", "/", "--app", "exits"]) == 2
-    printed = capsys.readouterr()
-    assert "GET / → an exception" in printed.out
-    assert "no answer: exits.py:3 ended the thread of the server: SystemExit(3)" in printed.err
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    code = "import sys; from todo_wsgi.xray import __main__; __main__.TIMEOUT = 0.5; "
+    code += f"sys.exit(__main__.main(['--app', 'endless', 'GET', '{path}']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.startswith(f"GET {path} → {title}")
+    assert "1. What the browser sent" in done.stdout
+    assert message in done.stderr
 
 
 # In the browser

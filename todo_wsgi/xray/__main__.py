@@ -227,16 +227,17 @@ def exchange(
 
 def has_exited(trace: Trace | None) -> bool:
     """Return whether the application has ended the thread of the server, which says no more."""
-    failures = trace.failures if trace else []
-    return any(f.left_application and f.error.startswith("SystemExit(") for f in failures)
+    return bool(trace and not trace.is_running and trace.error.startswith("SystemExit("))
 
 
 def explain_silence(trace: Trace) -> str:
-    """Say why there is no answer."""
+    """Say why there is no answer, and what the application did last."""
     if has_exited(trace):
-        line, what = trace.failures[-1].line, trace.failures[-1].error
-        return f"no answer: {line.name}:{line.number} ended the thread of the server: {what}"
-    return f"no answer within {TIMEOUT} s"
+        line = trace.failures[-1].line
+        return f"no answer, but {trace.error} at {line.name}:{line.number}: {line.code}"
+    what, where = "no end of the answer" if trace.sent_head else "no answer", trace.where()
+    what = f"{what} within {TIMEOUT} s"
+    return f"{what}. It is still at {where.name}:{where.number}: {where.code}" if where else what
 
 
 def print_story(story: Story, settings: argparse.Namespace) -> None:
