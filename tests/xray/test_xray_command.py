@@ -315,6 +315,7 @@ def test_a_request_without_an_answer_is_told_with_the_line_that_it_is_at(
     assert done.returncode == 2
     assert done.stdout.startswith(f"GET {path} → {title}")
     assert "1. What the browser sent" in done.stdout
+    assert ("→ is still running" in one_line(done.stdout)) == (path == "/loop")
     assert message in done.stderr
 
 

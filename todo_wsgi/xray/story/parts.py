@@ -305,6 +305,7 @@ def _node(trace: Trace, child: Call | Statement) -> Node:
     result = cut(child.result, 160) if child.result is not None else ""
     if child.result is None:
         result = f"raised {child.error or 'an exception'}"
+        result = "is still running" if trace.is_running and not child.seconds else result
     if child.is_rest and child.count > 1:
         label, result = f"{child.name}, {child.count} more times", ""
     return Node(
