@@ -38,12 +38,16 @@ def test_an_application_with_the_wrong_number_of_arguments(tmp_path: Path) -> No
     assert "def app(environ, start_response)" in text
 
 
-def test_a_factory_instead_of_an_application(tmp_path: Path) -> None:
-    code = "def create_app(config=None):\n    return None\n"
-    text = ask(tmp_path, code, "--app", "hello:create_app", "GET", "/")
-    assert "TypeError at hello.py:1, create_app() takes from 0 to 1 positional arguments" in text
-    assert "looks like a factory" in text
-    assert "--app 'module:create_app()'" in text
+def test_a_factory_instead_of_an_application() -> None:
+    def create_app(config: object = None) -> object:
+        return config
+
+    with watching(create_app) as client:
+        with pytest.raises(TypeError):
+            client.get("/")
+        text = client.text(part=5)
+    assert "create_app() takes from 0 to 1 positional arguments but 2 were given." in text
+    assert "It looks like a factory, a function that returns the application. Pass on what" in text
 
 
 def test_an_async_function_is_no_wsgi_application(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_under_another_server_the_request_is_reconstructed(tmp_path: Path) -> No
 def test_the_readme_example_for_other_applications(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    lines = read_manual(r"import socket, waitress\n.*?:8080\"\)\n")
+    lines = read_manual(r"import waitress\n.*?:8080\"\)\n")
     code = f"from wsgiref.simple_server import demo_app as app\n{lines}"
     code = code.replace("8081", "0").replace("8080", str(port))
     command = [sys.executable, "-u", "-c", code]
@@ -441,7 +441,7 @@ def test_the_curl_command_sends_the_same_request(site: Server) -> None:
     answer = site.send(odd.replace(b"localhost", f"localhost:{site.port}".encode()))
     assert status_of(answer) == 422
     page = site.xray(newest(site))
-    line = page.partition("as a shell command: ")[2]
+    line = page.partition("as a shell command: ")[2].partition(" First put the real")[0]
     assert "[hidden]" in line
     run = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
     head, _, body = run.stdout.partition(b"\r\n\r\n")

@@ -1,30 +1,38 @@
-"""Send one request through an application, and print what happened; see `--help`."""
+"""Send one request through an application and print what happened, or serve it; see `--help`."""
 
 import argparse
-import importlib
 import logging
+import mimetypes
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote, urlencode
 from wsgiref.types import WSGIApplication
 
+import waitress
+
 from todo_wsgi import create_app
 from todo_wsgi.storage.errors import DatabaseUnusable
-from todo_wsgi.xray import XRay
+from todo_wsgi.xray.loading import CannotLoad, load
+from todo_wsgi.xray.record.middleware import XRay
+from todo_wsgi.xray.record.source import Line
 from todo_wsgi.xray.record.sql import watch_connections
-from todo_wsgi.xray.record.values import describe_error
-from todo_wsgi.xray.show.background import serving
+from todo_wsgi.xray.record.trace import Trace
+from todo_wsgi.xray.show.background import listen, serving
 from todo_wsgi.xray.show.terminal import MAX_WIDTH, Printer
+from todo_wsgi.xray.show.viewer import viewing
 from todo_wsgi.xray.story.document import Story
 from todo_wsgi.xray.story.parts import tell
 
-TIMEOUT = 60  # seconds the application has to respond
+TIMEOUT = 10  # seconds the application has to respond
 
 
 class CannotSend(Exception):
@@ -32,50 +40,64 @@ class CannotSend(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Send the request, print its story, and return the exit status: 0, or 2 for an error."""
+    """Do what the command line says, and return the exit status: 0, or 2 for an error."""
     settings = parse(arguments)
     logging.getLogger("waitress").addHandler(logging.NullHandler())  # the story has it
     try:
-        story = send(settings)
-    except (CannotSend, DatabaseUnusable) as error:
-        print(f"xray: {error}", file=sys.stderr)
-        return 2
-    print_story(story)
-    return 0
+        with opened(settings) as app:
+            if settings.serve:
+                serve(app, settings)
+                return 0
+            story, problem = send(app, settings)
+        print_story(story, settings)
+    except (CannotSend, CannotLoad, OSError, DatabaseUnusable) as error:
+        problem = str(error)
+    except KeyboardInterrupt:
+        return 130  # as shells report Ctrl-C
+    if problem:
+        print(f"xray: {problem}", file=sys.stderr)
+    return 2 if problem else 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = OneLineParser(
         prog="python -m todo_wsgi.xray",
+        usage="%(prog)s [options] METHOD PATH [name=value ...]\n       %(prog)s --serve [options]",
         description="Send one request through the todo list, or through any WSGI application, "
-        "and print what happened on the way.",
+        "and print what happened on the way. Fields are sent in the body, or in the URL for GET "
+        "and HEAD. With --serve, use the application in the browser.",
     )
-    parser.add_argument("method", type=str.upper, help="GET, POST ...")
-    parser.add_argument("path", help="such as / or /?show=active")
-    parser.add_argument(
-        "fields",
-        metavar="name=value",
-        nargs="*",
-        type=field,
-        help="form fields: sent in the body, or in the URL for GET and HEAD",
+    add = parser.add_argument
+    add("request", nargs="*", help="such as GET /?show=active, or POST / text=milk")
+    add("--app", metavar="MODULE:NAME", help="another application, or 'MODULE:FACTORY()'")
+    add("--db", metavar="FILE", help="the todo list's database (default: a new, temporary one)")
+    text = "a request header; may be repeated"
+    example = "'Name: value'"
+    add("-H", "--header", metavar=example, action="append", default=[], type=header, help=text)
+    add("--body", metavar="FILE", help="send the bytes of this file, - for those of stdin")
+    add("--part", metavar="4,6", type=to_parts, default=[], help="print only these parts in full")
+    add("--all", action="store_true", help="print all parts in full")
+    add("--serve", action="store_true", help="serve the application, and its x-ray, until Ctrl-C")
+    add(
+        "--port",
+        type=to_port,
+        default=8080,
+        help="of the application (default 8080; 0: a free one)",
     )
-    parser.add_argument(
-        "-H",
-        "--header",
-        metavar="'Name: value'",
-        action="append",
-        default=[],
-        type=header,
-        help="a request header; may be repeated",
-    )
-    parser.add_argument("--app", metavar="MODULE:NAME", help="another WSGI application")
-    parser.add_argument(
-        "--db", metavar="FILE", help="the todo list's database (default: a new, temporary one)"
-    )
-    settings = parser.parse_args(arguments)
+    add("--xray", metavar="PORT", type=to_port, default=8081, help="of its x-ray (default 8081)")
+    settings = parser.parse_intermixed_args(arguments)
+    words = settings.request
     if settings.app and settings.db:
         parser.error("--db is for the todo list: omit either --db or --app")
+    if settings.serve and words:
+        parser.error("--serve takes no method and path: your browser sends the requests")
+    if not settings.serve and len(words) < 2:
+        parser.error("name a method and a path, such as GET /")
+    if wrong := [word for word in words[2:] if "=" not in word]:
+        parser.error(f"{wrong[0]!r} is not a field: write name=value")
+    if words[2:] and settings.body is not None:
+        parser.error("the fields would be the body: omit either them or --body")
     return settings
 
 
@@ -87,14 +109,6 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"xray: {message}. See --help.\n")
 
 
-def field(text: str) -> tuple[str, str]:
-    """Return the name and value. Raises ArgumentTypeError, which argparse reports."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a field: write name=value")
-    return name, value
-
-
 def header(text: str) -> tuple[str, str]:
     """Return the name and value. Raises ArgumentTypeError, which argparse reports."""
     name, colon, value = text.partition(":")
@@ -103,65 +117,86 @@ def header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def send(settings: argparse.Namespace) -> Story:
-    """Start a server, send it the request, and return the story."""
-    with ExitStack() as stack:
-        stack.callback(watch_connections())  # importing the application may open some
-        if settings.app:
-            app = load(settings.app)
-        else:
-            app = stack.enter_context(create_todo_list(settings.db))
-        xray = XRay(app)
-        stack.callback(xray.close)
-        listener = socket.create_server(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        stack.enter_context(serving(xray, listener))
-        response = exchange(port, build_request(settings, port))
-        traces = xray.traces.last()
-        if not traces:
-            status = response.partition(b"\r\n")[0].decode("latin-1")
-            raise CannotSend(f"waitress refused the request: {status}")
-        story = tell(traces[0], xray.traces)
-        # This server is about to stop. Readers will want to repeat the request on serve.py.
-        address = story.curl[-1].replace(f"127.0.0.1:{port}", "127.0.0.1:8080")
-        return story._replace(curl=[*story.curl[:-1], address])
+def to_parts(text: str) -> list[int]:
+    """Return the numbers of parts. Raises ArgumentTypeError, which argparse reports."""
+    if not set(text.split(",")) <= set("123456789"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: parts have numbers from 1 to 9; write 4 or 4,6"
+        )
+    return [int(number) for number in text.split(",")]
+
+
+def to_port(text: str) -> int:
+    """Return the number. Raises ArgumentTypeError, which argparse reports."""
+    if text not in map(str, range(65536)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write one from 0 to 65535")
+    return int(text)
 
 
 @contextmanager
-def create_todo_list(path: str | None) -> Iterator[WSGIApplication]:
-    """Create the todo list on the database at `path`, or on a temporary one without a path."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        closing(create_app(path or os.path.join(folder, "todos.db"))) as app,
-    ):
-        yield app
+def opened(settings: argparse.Namespace) -> Iterator[WSGIApplication]:
+    """Make the application: that of --app, or the todo list. CannotLoad, DatabaseUnusable."""
+    with ExitStack() as stack:
+        stack.callback(watch_connections())  # importing the application may open some
+        if settings.app:
+            yield load(settings.app)
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            path = settings.db or os.path.join(folder, "todos.db")
+            yield stack.enter_context(closing(create_app(path)))
 
 
-def load(name: str) -> WSGIApplication:
-    """Import and return the application `module:name`. Raises CannotSend if that fails."""
-    module, _, attribute = name.partition(":")
-    try:
-        app: WSGIApplication = getattr(importlib.import_module(module), attribute or "app")
-    except (Exception, SystemExit) as error:
-        raise CannotSend(f"cannot import {name!r}: {describe_error(error)}") from error
-    if not callable(app):
-        raise CannotSend(f"{name!r} is not a WSGI application: it is not callable")
-    return app
+def serve(app: WSGIApplication, settings: argparse.Namespace) -> None:
+    """Serve the application and its x-ray until SIGTERM or Ctrl-C. OSError for a port in use."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with listen(settings.port) as first, listen(settings.xray) as second:
+        address = f"http://127.0.0.1:{first.getsockname()[1]}/"
+        with viewing(app, second, address) as (watched, xray):
+            print(f"Serving {settings.app or 'a todo list'} on {address} (Ctrl-C stops)")
+            print(f"X-ray of each request on {xray}", flush=True)
+            waitress.serve(watched, sockets=[first])
+
+
+def send(app: WSGIApplication, settings: argparse.Namespace) -> tuple[Story, str]:
+    """Send the request to the application in a server; return its story, and why it failed or "".
+
+    Raises CannotSend if the application does not get it.
+    """
+    with closing(XRay(app)) as xray, listen(0) as listener, serving(xray, listener, threads=1):
+        port = listener.getsockname()[1]
+        request = build_request(settings, port)
+        if not settings.app:  # so that the story is not about connecting to the database
+            exchange(port, b"GET /healthz HTTP/1.0\r\n\r\n")
+        number = len(xray.traces.last()) + 1
+        response = exchange(port, request, lambda: has_exited(xray.traces.get(number)))
+        trace = xray.traces.get(number)
+        if trace is None:
+            status = (response or b"").partition(b"\r\n")[0].decode("latin-1")
+            waits = f"no answer within {TIMEOUT} s: the server waits for more. See Content-Length"
+            raise CannotSend(f"waitress refused the request: {status}" if status else waits)
+        story = tell(trace, xray.traces)
+        # This server is about to stop. Readers will want to repeat the request on one that stays.
+        address = story.curl[-1].replace(f"127.0.0.1:{port}", f"127.0.0.1:{settings.port}")
+        story = story._replace(curl=[*story.curl[:-1], address])
+        return story, "" if response is not None else explain_silence(trace)
 
 
 def build_request(settings: argparse.Namespace, port: int) -> bytes:
-    """Return the bytes of the request. Raises CannotSend if the path has no leading slash."""
-    method, path, encoded = settings.method, settings.path, urlencode(settings.fields)
+    """Return the bytes of the request. Raises CannotSend, or OSError of a file."""
+    method, path, *fields = settings.request
+    method, encoded = method.upper(), urlencode([tuple(field.split("=", 1)) for field in fields])
     if not path.startswith("/"):
         raise CannotSend(f"the path {path!r} must begin with /")
     headers = [("Host", f"127.0.0.1:{port}"), ("Connection", "close")]
-    body = b""
-    if encoded and method in ("GET", "HEAD"):
-        path += ("&" if "?" in path else "?") + encoded
-    elif encoded or method == "POST":
-        body = encoded.encode()
-        headers.append(("Content-Type", "application/x-www-form-urlencoded"))
-        headers.append(("Content-Length", str(len(body))))
+    body, kind = encoded.encode(), "application/x-www-form-urlencoded"
+    if settings.body is not None:
+        file = settings.body
+        body = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        kind = mimetypes.guess_type(file)[0] or "application/octet-stream"
+    elif encoded and method in ("GET", "HEAD"):
+        path, body = path + ("&" if "?" in path else "?") + encoded, b""
+    if body or method == "POST":
+        headers += [("Content-Type", kind), ("Content-Length", str(len(body)))]
     given = {name.lower() for name, _ in settings.header}
     headers = [(name, value) for name, value in headers if name.lower() not in given]
     headers += settings.header
@@ -170,20 +205,46 @@ def build_request(settings: argparse.Namespace, port: int) -> bytes:
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8") + body
 
 
-def exchange(port: int, request: bytes) -> bytes:
-    """Send the request and return the response. Raises CannotSend after TIMEOUT without data."""
+def exchange(
+    port: int, request: bytes, is_lost: Callable[[], bool] = lambda: False
+) -> bytes | None:
+    """Send the request; return the beginning of the response, or None if it does not end.
+
+    It is given TIMEOUT seconds, unless `is_lost` knows before that nothing will come.
+    """
     response = b""
     with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
         connection.sendall(request)
-        try:
-            while data := connection.recv(65536):
-                response += data
-        except TimeoutError:
-            raise CannotSend(f"no response within {TIMEOUT} seconds") from None
-    return response
+        connection.settimeout(0.2)
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end and not is_lost():
+            with suppress(TimeoutError):
+                data = connection.recv(65536)
+                if not data:
+                    return response
+                response = response or data
+    return None
 
 
-def print_story(story: Story) -> None:
+def has_exited(trace: Trace | None) -> bool:
+    """Return whether the application has ended the thread of the server, which says no more."""
+    return bool(trace and not trace.is_running and trace.error.startswith("SystemExit("))
+
+
+def explain_silence(trace: Trace) -> str:
+    """Say why there is no answer, and what the application did last."""
+    if has_exited(trace):
+        return f"no answer, but {trace.error}{_place(trace.failures[-1].line)}"
+    what = "no end of the answer" if trace.sent_head else "no answer"
+    place = _place(trace.where())
+    return f"{what} within {TIMEOUT} s" + (f". It is still{place}" if place else "")
+
+
+def _place(line: Line | None) -> str:
+    return f" at {line.name}:{line.number}: {line.code}" if line else ""
+
+
+def print_story(story: Story, settings: argparse.Namespace) -> None:
     """Print the story: in colour on a terminal (https://no-color.org), in plain text to a pipe."""
     is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     printer = Printer(
@@ -191,7 +252,7 @@ def print_story(story: Story) -> None:
     )
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        for line in printer.lines(story):
+        for line in printer.lines(story, settings.part, is_all=settings.all):
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader stopped early, like `head`

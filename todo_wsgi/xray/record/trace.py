@@ -46,7 +46,7 @@ class Call:
     depth: int = 0
     count: int = 1
     arguments: list[tuple[str, str]] = field(default_factory=list)
-    result: str | None = None  # None: it raised an exception
+    result: str | None = "still running"  # None: it raised an exception
     error: str = ""  # the exception, if known
     seconds: float = 0.0
     children: list["Call | Statement"] = field(default_factory=list)

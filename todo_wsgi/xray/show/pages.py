@@ -111,6 +111,7 @@ def request_page(
             paragraph("The same request as a shell command:"),
             element("pre", curl.join(story.curl), class_="code"),
         ),
+        paragraph(note) if (note := curl.note(story.curl)) else None,
     )
 
 

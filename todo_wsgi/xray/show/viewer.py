@@ -22,7 +22,7 @@ from todo_wsgi.presentation.static import ICON, STYLE
 from todo_wsgi.xray.record.middleware import XRay
 from todo_wsgi.xray.record.trace import Traces
 from todo_wsgi.xray.show import pages
-from todo_wsgi.xray.show.background import serving
+from todo_wsgi.xray.show.background import listen, serving
 from todo_wsgi.xray.story.document import Story, Summary
 from todo_wsgi.xray.story.parts import summarize, tell
 
@@ -31,12 +31,14 @@ logger = logging.getLogger("todo_wsgi.xray")
 
 @contextmanager
 def viewing(
-    app: WSGIApplication, listener: socket.socket, address: str
+    app: WSGIApplication, listener: socket.socket | int, address: str
 ) -> Iterator[tuple[XRay, str]]:
     """Record the requests to `app`, which is served at `address`, and show them on `listener`.
 
-    Yields the application to serve instead of `app`, and the address of the x-ray.
+    `listener` may also be a port; OSError if it is in use. Yields the application to serve
+    instead of `app`, and the address of the x-ray.
     """
+    listener = listen(listener) if isinstance(listener, int) else listener
     xray = XRay(app)
     viewer = Viewer(xray.traces, listener.getsockname()[1], address)
     try:

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Iterator
 
 from todo_wsgi.xray.record.trace import MAX_BODY, Trace
+from todo_wsgi.xray.record.values import HIDDEN
 
 BODY_FILE = "@body.bin"
-NOTE = "First save the body as body.bin: it is too long for a command line, or contains null bytes."
 
 
 def curl(trace: Trace) -> list[str]:
@@ -30,6 +30,17 @@ def curl(trace: Trace) -> list[str]:
     get = trace.environ.get
     host = get("HTTP_HOST") or f"{get('SERVER_NAME')}:{get('SERVER_PORT')}"
     return [*words, f"{get('wsgi.url_scheme')}://{host}{trace.target}"]
+
+
+def note(words: list[str]) -> str:
+    """Return what else it takes to send the same request, or "" if nothing does."""
+    if BODY_FILE in words:
+        return (
+            "First save the body as body.bin: it is too long for a command line, or has null bytes."
+        )
+    if HIDDEN in "".join(words):
+        return f"First put the real values in place of {HIDDEN}."
+    return ""
 
 
 def quote(word: str) -> str:

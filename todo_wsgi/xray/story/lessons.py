@@ -506,8 +506,8 @@ def _exceptions_become_error_pages(trace: Trace, _: Traces) -> Facts:
             text += "Nothing caught it, so the server sent an error page of its own."
         elif re.search("create|make|build|factory", call[1]):
             text += (
-                "It looks like a factory, a function that returns the application. "
-                f"Write --app 'module:{call[1]}()'."
+                "It looks like a factory, a function that returns the application. Pass on what "
+                "it returns, not the function."
             )
         else:
             text += (

@@ -444,9 +444,9 @@ def _response(trace: Trace) -> Iterator[Content]:
     yield f"{trace.outcome}{location}, {_body(trace)}"
     if not trace.status:
         yield paragraph("The application did not call start_response.")
-    own = {header for header in trace.headers if not trace.is_servers_page}
+    own = {name.lower() for name, _ in trace.headers if not trace.is_servers_page}
     headers = [
-        (f"{name}: {value}", "the application" if (name, value) in own else trace.server)
+        (f"{name}: {value}", "the application" if name.lower() in own else trace.server)
         for name, value in trace.sent_headers
     ]
     by = trace.server if trace.is_servers_page or not trace.status else "the application"
