@@ -20,6 +20,7 @@ from wsgiref.validate import validator
 from todo_wsgi.xray.record import todo
 from todo_wsgi.xray.record.calls import CallRecorder
 from todo_wsgi.xray.record.environ import WatchedStream, note_entries, plain, watch_keys
+from todo_wsgi.xray.record.fields import MAX_PAGE, find_unescaped
 from todo_wsgi.xray.record.source import line_of
 from todo_wsgi.xray.record.sql import watch_connections
 from todo_wsgi.xray.record.trace import MAX_BODY, MAX_VALUE, Read, Trace, Traces, harmless, on
@@ -68,6 +69,7 @@ class _Recording:
         self._environ = dict(environ)  # as the server created it
         self._start_response_args: tuple[Any, ...] = ()  # of whatever types
         self._chunks: list[Any] = []  # the first chunks of the body
+        self._page = bytearray()  # the beginning of the body
         self.trace = trace = Trace()
         note_entries(trace, environ)
         trace.raw = find_raw_request(environ, trace)
@@ -146,6 +148,7 @@ class _Recording:
         if isinstance(chunk, bytes):
             trace.body += chunk[: MAX_BODY - len(trace.body)]
             trace.body_size += len(chunk)
+            self._page += chunk[: MAX_PAGE - len(self._page)]
 
     @harmless
     def note_failure(self, error: BaseException) -> None:
@@ -171,6 +174,7 @@ class _Recording:
         for name, value in trace.headers:
             trace.secrets.add_header(name, value)
         trace.secrets.add_body(trace.header("content-type"), trace.text.encode())
+        trace.unescaped = find_unescaped(trace, bytes(self._page))
         trace.invalid_environ = _validate(self._environ, ["200 OK", [_TEXT]], [b"..."])
         if not trace.left_with_exception:
             body = body if type(body) in _WHOLE else self._chunks

@@ -208,6 +208,7 @@ class Trace:
         self.body = b""
         self.body_size = 0
         self.body_type = ""
+        self.unescaped: list[tuple[str, str]] = []  # fields that the page repeats as HTML
         self.invalid_environ = ""  # what wsgiref.validate reports about the server
         self.invalid_response = ""  # and about the application
         self.sent_head: bytes | None = None

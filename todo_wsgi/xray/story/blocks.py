@@ -15,7 +15,7 @@ SENT, ENVIRON, ROUTE, FORM, CALLS, SQL, TEMPLATE, RESPONSE, NEXT = range(1, 10)
 
 
 class Lesson(NamedTuple):
-    """One of the sixteen lessons, as one part of the story shows it."""
+    """A lesson, as one part of the story shows it."""
 
     part: int
     is_mistake: bool
