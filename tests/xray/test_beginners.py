@@ -89,6 +89,18 @@ def test_a_stop_iteration_that_leaves_the_application_is_no_control_flow() -> No
     assert "✗ StopIteration at " in client.text(part=5)
 
 
+def test_the_text_of_an_exception_is_shown_without_running_its_code() -> None:
+    class Odd(Exception):
+        __str__ = None  # type: ignore[assignment]
+
+    def app(_environ: WSGIEnvironment, _start_response: StartResponse) -> Any:
+        raise Odd("lost", {"milk": 1})
+
+    with watching(app) as client, pytest.raises(Odd):
+        client.get("/")
+    assert ", 'lost', {'milk': 1}. Nothing caught it" in client.text(part=5)
+
+
 # Templates of other applications
 
 
