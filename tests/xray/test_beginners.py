@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
+import html
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 from wsgiref.util import request_uri
 
 import pytest
-from xrays import answering, client_environ, one_line, watching
+from xrays import App, Watched, answering, client_environ, one_line, watching
+
+from todo_wsgi.xray.story.document import count
 
 
 def ask(tmp_path: Path, code: str, *arguments: str) -> str:
@@ -84,6 +91,18 @@ def test_a_stop_iteration_that_leaves_the_application_is_no_control_flow() -> No
     with watching(app) as client, pytest.raises(StopIteration):
         client.get("/")
     assert "StopIteration at " in client.text(part=5)
+
+
+def test_the_text_of_an_exception_is_shown_without_running_its_code() -> None:
+    class Odd(Exception):
+        __str__ = None  # type: ignore[assignment]
+
+    def app(_environ: WSGIEnvironment, _start_response: StartResponse) -> Any:
+        raise Odd("lost", {"milk": 1})
+
+    with watching(app) as client, pytest.raises(Odd):
+        client.get("/")
+    assert ", 'lost', {'milk': 1}. Nothing caught it" in client.text(part=5)
 
 
 # Templates of other applications
@@ -159,3 +178,153 @@ def test_variables_of_the_process_are_counted_and_are_no_entries(
     assert "Ada has hunter2" in text  # so it was not searched for secrets
     assert "Content-Type: text/plain" not in client.text(part=1)
     assert "CONTENT_TYPE 'text/plain' the server" in text
+
+
+# Reloading
+
+
+def answer_with(kind: str, status: str = "200 OK") -> App:
+    """Return an application that adds a row, and answers with some kind of content."""
+
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        with closing(sqlite3.connect(":memory:")) as connection, connection:
+            connection.execute("CREATE TABLE words (word TEXT)")
+            connection.execute("INSERT INTO words VALUES ('milk')")
+        start_response(status, [("Content-Type", kind)])
+        return [b"{}"]
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "sent", "is_mistake"),
+    [
+        ("POST", "text/html", "application/x-www-form-urlencoded", True),
+        ("POST", "text/html; charset=utf-8", "multipart/form-data; boundary=x", True),
+        ("POST", "application/json", "application/x-www-form-urlencoded", False),
+        ("POST", "application/json", "application/json", False),
+        ("POST", "text/html", "application/json", False),
+        ("PUT", "text/html", "application/x-www-form-urlencoded", False),
+        ("DELETE", "text/html", "", False),
+    ],
+)
+def test_only_a_form_that_is_answered_with_a_page_is_told_to_redirect(
+    method: str, kind: str, sent: str, is_mistake: bool
+) -> None:
+    with watching(answer_with(kind)) as client:
+        client.open("/", method=method, content_type=sent, data=b"")
+        text = client.text(part=9)
+    assert ("A POST changed data and got a page, not a redirect." in text) == is_mistake
+    assert ("✗" in text) == is_mistake
+
+
+# Global variables
+
+todos: list[str] = []
+names: dict[str, int] = {}
+words_cache: dict[str, int] = {}
+_private: list[str] = []
+
+
+def change_nothing(_: WSGIEnvironment) -> None:
+    todos.append("milk")
+    todos.pop()
+
+
+def add(_: WSGIEnvironment) -> None:
+    todos.append("milk")
+
+
+def replace_an_item(_: WSGIEnvironment) -> None:
+    names["Ada"] = names.get("Ada", 1000) + 1
+
+
+def keep(_: WSGIEnvironment) -> None:
+    words_cache["milk"] = len(_private)
+    _private.append("milk")
+
+
+@pytest.mark.parametrize(
+    ("act", "text"),
+    [
+        (add, "The global list todos changed during this request."),
+        (replace_an_item, "The global dict names changed during this request."),
+        (change_nothing, ""),
+        (keep, ""),
+    ],
+)
+def test_a_global_list_that_changes_is_no_storage(
+    act: Callable[[WSGIEnvironment], None], text: str
+) -> None:
+    names["Ada"] = 1000
+    with watching(answering("Added", act)) as client:
+        client.post("/")
+        assert text in client.text(part=2)
+        assert ("✗" in client.text(part=2)) == bool(text)
+        assert ("A POST changed data and got a page" in client.text(part=9)) == bool(text)
+
+
+def test_the_todo_list_makes_no_mistakes(todos: Watched) -> None:
+    for path, form in [
+        ("/", {"text": "<b>milk</b>"}),
+        ("/", {"text": '" onclick="'}),
+        ("/", {"text": ""}),
+        ("/todos/1", {"text": "honey & <i>bread</i>"}),
+        ("/todos/1/complete", {}),
+        ("/todos/1/delete", {}),
+        ("/import", {"text": "x 2026-11-22 2026-11-20 tea"}),
+    ]:
+        answer = todos.post(path, data=form)
+        todos.get(answer.location or "/")
+        todos.get("/", headers={"Accept-Encoding": "gzip"})
+    for trace in todos.xray.traces.last():
+        assert "✗" not in todos.text(trace.number)
+    assert trace.number == 1
+
+
+# Escaping
+
+QUOTE = '" onclick="alert(1)'
+
+
+@pytest.mark.parametrize(
+    ("value", "page", "is_mistake"),
+    [
+        ("<b>Ada</b>", "x" * 20_000 + "<b>Ada</b>", True),
+        ("<b>Ada</b>", "x" * 20_000 + html.escape("<b>Ada</b>"), False),
+        (QUOTE, f'<p><input name="a" value="{QUOTE}">', True),
+        (QUOTE, f'<p><input name="a" value="{html.escape(QUOTE)}">', False),
+        (QUOTE, f"<p><input name='a' value='{QUOTE}'>", False),
+        (QUOTE, f'<p title="a">{QUOTE}</p>', False),
+        ("Ada's", "<p title='Ada's'>", True),
+        ("<form>", "<form>", False),
+        ("<b>", "<b>", False),
+        ("Ada", "Ada", False),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_a_field_in_the_page_is_escaped_or_a_mistake(
+    value: str, page: str, is_mistake: bool, encoding: str
+) -> None:
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        headers = [("Content-Type", "text/html"), ("Content-Encoding", encoding)]
+        start_response("200 OK", headers[: 1 + bool(encoding)])
+        body = gzip.compress(page.encode()) if encoding else page.encode()
+        for start in range(0, len(body), 7):
+            yield body[start : start + 7]
+
+    with watching(app) as client:
+        client.get("/", query_string={"name": value})
+        text = client.text(part=7)
+    assert ("The page contains the field name unescaped: " in text) == is_mistake
+
+
+# Words
+
+
+def test_one_is_singular() -> None:
+    assert [count(1, "SQL statement"), count(2000, "row")] == ["1 SQL statement", "2,000 rows"]
+    with watching(answering('<link href="/style.css">')) as client:
+        client.get("/")
+        assert "This page also needs /style.css. Each is a request" in client.text(part=9)
+        assert "so far" not in client.text(part=9)

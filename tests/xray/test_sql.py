@@ -153,7 +153,7 @@ def test_rows_changed_by_a_statement_that_returns_them_are_counted(
 ) -> None:
     text = visit(tmp_path, act).text(part=6)
     assert "A GET changed 2 rows." in text
-    assert "execute changed 2 rows, but saved nothing: until COMMIT" in text
+    assert "execute changed 2 rows, and COMMIT saved that." in text
     assert text.count(" 2 rows inserted ") == 1
 
 

@@ -608,7 +608,7 @@ def test_an_exception_while_generating_the_body_reaches_the_server() -> None:
             next(answer)
         answer.close()
         assert "LookupError('lost') reached the server" in client.text(part=5)
-        assert "found no error" not in client.text(part=8)
+        assert "The application kept to that" not in client.text(part=8)
 
 
 def test_an_exception_is_shown_at_each_function_that_raised_it() -> None:

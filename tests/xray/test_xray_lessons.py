@@ -1,4 +1,4 @@
-"""The sixteen lessons: things that learners get wrong, as the x-ray shows them."""
+"""The lessons: things that learners get wrong, as the x-ray shows them."""
 
 from __future__ import annotations
 
@@ -60,11 +60,9 @@ def test_3_without_a_redirect_a_reload_posts_again(
     todos: Watched, table: Callable[[], sqlite3.Connection]
 ) -> None:
     todos.post("/", data={"text": "milk"})
-    assert "a reload repeats the GET that follows, never this POST" in todos.text(part=9)
+    assert "a reload repeats only the GET that follows, never this POST" in todos.text(part=9)
     todos.post("/", data={"text": ""})
-    assert "Reloading this page sends the POST again; it changed nothing this time" in todos.text(
-        part=9
-    )
+    assert "Reloading this page sends the POST again." in todos.text(part=9)
 
     def insert(_: WSGIEnvironment) -> None:
         with closing(table()) as connection, connection:
@@ -72,7 +70,7 @@ def test_3_without_a_redirect_a_reload_posts_again(
 
     with watching(answering("Thanks.", insert)) as client:
         client.post("/")
-        assert "The POST changed rows, and the response is not a redirect" in client.text(part=9)
+        assert "A POST changed data and got a page, not a redirect." in client.text(part=9)
 
 
 def test_4_a_redirect_is_a_response_followed_by_a_new_request(todos: Watched) -> None:
@@ -91,10 +89,9 @@ def test_5_get_and_post_differ_in_what_they_may_change(todos: Watched) -> None:
     text = todos.text(part=4)
     assert "In the URL, after the “?”: show=active" in text
     assert "In the body: text=milk" in text
-    assert "This request has parameters in the URL and in the body" in text
-    assert "a POST may change something. This one changed 1 row." in text
+    assert "A POST may change something. This one changed 1 row." in text
     todos.get("/?show=active")
-    assert "a GET must not change anything. This one changed 0 rows" in todos.text(part=4)
+    assert "A GET must not change anything. This one changed no row." in todos.text(part=4)
 
 
 def test_6_a_link_must_not_delete_anything(table: Callable[[], sqlite3.Connection]) -> None:
@@ -108,7 +105,7 @@ def test_6_a_link_must_not_delete_anything(table: Callable[[], sqlite3.Connectio
     with watching(answering("Gone.", delete)) as client:
         client.post("/add")
         client.get("/delete")
-        assert "A GET changed 2 rows. Links, prefetching browsers" in client.text(part=6)
+        assert "A GET changed 2 rows. Links, search engines" in client.text(part=6)
         client.post("/delete")
         assert "✗" not in client.text(part=6)
 
@@ -150,7 +147,7 @@ def test_7_a_form_field_is_sent_under_its_name_and_an_unchecked_box_is_not() -> 
 def test_8_the_body_is_a_stream_that_can_be_read_once(todos: Watched) -> None:
     todos.post("/", data={"text": "milk"})
     assert "read(9) 9 bytes" in todos.text(part=4)
-    assert "The body is a stream: 9 bytes were read and cannot be read again" in todos.text(part=4)
+    assert "The body is a stream: 9 bytes were read and are gone from it" in todos.text(part=4)
 
     def read_twice(environ: WSGIEnvironment) -> None:
         assert environ["wsgi.input"].read(9) == b"text=milk"
@@ -159,7 +156,7 @@ def test_8_the_body_is_a_stream_that_can_be_read_once(todos: Watched) -> None:
     with watching(answering("", read_twice)) as client:
         client.post("/", data={"text": "milk"})
         text = client.text(part=4)
-        assert "The body is a stream: the first read returned 9 bytes, the last one 0" in text
+        assert "The body was read again, when nothing was left of it." in text
 
     def read_to_the_end(environ: WSGIEnvironment) -> None:
         while environ["wsgi.input"].read(4):
@@ -175,7 +172,7 @@ def test_9_bytes_percent_encoding_str_and_html_are_four_stages(todos: Watched) -
     todos.post("/", data={"text": "Käse & Brot"})
     assert (
         "Four stages of text: percent-encoded as sent, K%C3%A4se+%26+Brot; the bytes "
-        r"b'K\xc3\xa4se & Brot'; the text 'Käse & Brot'; and HTML, which must spell it "
+        r"b'K\xc3\xa4se & Brot'; the text 'Käse & Brot'; and as HTML, "
         "Käse &amp; Brot."
     ) in todos.text(part=4)
     assert todos.rows(4) == [
@@ -192,7 +189,6 @@ def test_10_a_header_that_is_not_text() -> None:
         client.xray(client_environ(), lambda *_: lambda _: None)
         text = client.text(part=8)
     assert "The header ('Content-Length', 0) is not a tuple of two str." in text
-    assert "found no error" not in text
 
 
 @pytest.mark.parametrize(
@@ -200,13 +196,11 @@ def test_10_a_header_that_is_not_text() -> None:
     [
         ("200 OK", (("Content-Type", "text/plain"),), [b""], "not a list. Write [('Content-Type'"),
         ("200 OK", [["Content-Type", "text/plain"]], [b""], "is not a tuple of two str"),
-        ("204 No Content", [("Content-Type", "text/plain")], [], "Content-Type header found"),
-        ("200 OK", [("X-Word", "milk")], [], "No Content-Type header found"),
         ("200 OK", None, None, "The headers are None, not a list."),
         ("200 OK", [5], [b""], "The header 5 is not a tuple of two str"),
     ],
 )
-def test_10_wsgi_requires_certain_types_and_validate_checks_them(
+def test_10_wsgi_requires_certain_types(
     status: Any, headers: Any, body: Any, complaint: str
 ) -> None:
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Any:
@@ -218,15 +212,14 @@ def test_10_wsgi_requires_certain_types_and_validate_checks_them(
         assert answer is body or body is None
         if hasattr(answer, "close"):
             answer.close()
-        assert complaint in client.text(part=8).partition("✗")[2].partition("•")[0]
-        assert "WSGI requires a str such as '200 OK'" in client.text(part=8)
+        assert complaint in client.text(part=8).partition("✗")[2]
 
 
 def test_11_execute_does_not_save_commit_does(
     todos: Watched, table: Callable[[], sqlite3.Connection]
 ) -> None:
     todos.post("/", data={"text": "milk"})
-    assert "execute changed 1 row, but saved nothing: until COMMIT" in todos.text(part=6)
+    assert "execute changed 1 row, and COMMIT saved that." in todos.text(part=6)
 
     def insert(environ: WSGIEnvironment) -> None:
         connection = table()
@@ -257,7 +250,7 @@ def test_11_python_commits_before_a_script(table: Callable[[], sqlite3.Connectio
     with watching(answering("", insert)) as client:
         client.post("/")
         text = client.text(part=6)
-        assert "COMMIT saved it" in text
+        assert "COMMIT saved that" in text
         assert text.count("the sqlite3 module, implicitly") == 2  # BEGIN and COMMIT
         assert "✗" not in text
 
@@ -272,7 +265,7 @@ def test_11_in_autocommit_mode_each_statement_is_committed_on_its_own(
 
     with watching(answering("", insert)) as client:
         client.post("/")
-        assert "each statement is committed on its own (autocommit)" in client.text(part=6)
+        assert "execute changed 1 row, saved at once: each statement" in client.text(part=6)
 
 
 def test_12_the_question_mark_is_not_string_formatting(
@@ -282,7 +275,7 @@ def test_12_the_question_mark_is_not_string_formatting(
     text = todos.text(part=6)
     assert "INSERT INTO todos (text) VALUES (?)" in text
     assert """("'); DROP TABLE todos; --",)""" in text
-    assert "SQLite receives the SQL text and the parameters separately" in text
+    assert "SQLite gets the parameters apart from the SQL" in text
     assert "✗" not in text
 
     def find(environ: WSGIEnvironment) -> None:
@@ -319,12 +312,14 @@ def test_13_a_global_variable_is_not_storage(todos: Watched) -> None:
     with watching(answering("", count)) as client:
         client.get("/")
         text = client.text(part=2)
-        assert "can assign the global variable counter. It exists only in process" in text
+        assert "can assign the global variable counter. A restart loses it" in text
         assert "test_xray_lessons.py" in text
-    todos.get("/")
-    text = todos.text(part=2)
-    assert f"This ran in thread {threading.current_thread().name} of process {os.getpid()}" in text
-    assert "each process has its own, and a restart loses them" in text
+    for number in (1, 2):
+        todos.get("/")
+        text = todos.text(part=2)
+        thread = f"This ran in thread {threading.current_thread().name} of process {os.getpid()}"
+        assert (thread in text) == (number == 1)  # it is true of every request
+        assert ("each process has its own, and a restart loses them" in text) == (number == 1)
 
 
 def test_14_values_are_escaped_where_they_become_html(todos: Watched) -> None:
@@ -341,9 +336,7 @@ def test_14_values_are_escaped_where_they_become_html(todos: Watched) -> None:
 
     with watching(greet) as client:
         client.get("/?name=<b>Ada</b>")
-        assert "The request has name as '<b>Ada</b>', and the page contains it unescaped" in (
-            client.text(part=7)
-        )
+        assert "The page contains the field name unescaped: '<b>Ada</b>'" in client.text(part=7)
 
 
 def test_15_server_wsgi_application_and_proxy_each_have_their_own_job(tmp_path: Path) -> None:
@@ -355,8 +348,9 @@ def test_15_server_wsgi_application_and_proxy_each_have_their_own_job(tmp_path: 
         server.send(get("/", "X-Forwarded-Host: other.example"))
         server.send(b"GET / HTTP/1.0\r\n\r\n")
         alone, behind, pretending, bare = (server.xray(f"{number}") for number in range(1, 5))
-    assert "there is no sign of a proxy; waitress read bytes and created the environ" in alone
-    assert "the application chose status, headers and body; waitress added its own headers" in alone
+    assert "waitress read the bytes and made the environ from them." in alone
+    assert "The application chose status, headers and body. waitress added headers of its" in alone
+    assert "A proxy received this request" not in alone
     assert "cookie merged: sent 2 times" in alone
     assert "x_forwarded_for dropped: in the environ it would be mistaken for x-forwarded-for" in (
         alone
@@ -368,7 +362,7 @@ def test_15_server_wsgi_application_and_proxy_each_have_their_own_job(tmp_path: 
     assert re.search(r"Date: [^:]* \d\d:\d\d:\d\d GMT waitress", alone)
     assert "host changed from 'localhost' to 'other.example'" in pretending
     assert "Headers that the server changed" not in bare
-    assert "a proxy received the request and forwarded it" in behind
+    assert "A proxy received this request and forwarded it" in behind
     assert "HTTP_X_FORWARDED_FOR '127.0.0.1' a proxy" in behind
 
 
@@ -383,9 +377,7 @@ def test_16_a_password_is_sent_with_each_request(
         for password in ("open sesame", "wrong guess"):
             answer = todos.get("/", auth=("me", password))
             assert answer.status_code == (200 if password == "open sesame" else 401)
-            assert "Base64 is no encryption: everybody on the way can decode it" in todos.text(
-                part=1
-            )
+            assert "Base64 hides nothing: only HTTPS does." in todos.text(part=1)
             assert "This request came by http." in todos.text(part=1)
             text = todos.text()
             assert "[hidden]" in text

@@ -42,6 +42,7 @@ _PART_OF_CALLER = {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
 _FUTURES = inspect.getfile(concurrent.futures.Future)
 _YIELDS = {"YIELD_VALUE", "RESUME"}  # from Python 3.13 on, the instruction after the yield
 _RETURNS = {"RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", *_YIELDS}
+_RESUMED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _FLOW = (StopIteration, GeneratorExit)  # not errors: they end a generator
 
 
@@ -89,7 +90,7 @@ class CallRecorder:
         call = None
         if not caller.call.is_rest:
             call = self._generators.get(id(frame)) or self._new_call(frame, caller)
-        if call and frame.f_code.co_flags & inspect.CO_GENERATOR:  # it will be resumed
+        if call and frame.f_code.co_flags & _RESUMED:
             self._generators[id(frame)] = call
         self._trace.call = call or caller.call
         running = _Frame(id(frame), self._trace.call, call is not None, time.perf_counter())
@@ -119,24 +120,19 @@ class CallRecorder:
         call = Call(name, line, line_of(frame.f_back), is_library, len(alike) == MAX_ALIKE)
         call.depth = parent.depth + 1
         alike.append(call)
-        # The environ has a part of its own.
-        call.arguments = [
-            (name, "{…}" if name == "environ" else describe(value))
-            for name, value in self._arguments(frame)
-        ]
+        call.arguments = self._arguments(frame)
         parent.children.append(call)
         return call
 
-    def _arguments(self, frame: FrameType) -> list[tuple[str, object]]:
-        code = frame.f_code
+    def _arguments(self, frame: FrameType) -> list[tuple[str, str]]:
+        code, values = frame.f_code, frame.f_locals
         count = code.co_argcount + code.co_kwonlyargcount
-        count += bool(code.co_flags & inspect.CO_VARARGS)
-        count += bool(code.co_flags & inspect.CO_VARKEYWORDS)
-        values = frame.f_locals
+        count += sum(bool(code.co_flags & f) for f in (inspect.CO_VARARGS, inspect.CO_VARKEYWORDS))
         names = [name for name in code.co_varnames[:count] if name not in ("self", "cls")]
         for name in names:
             self._trace.secrets.add(name, values.get(name))
-        return [(name, values.get(name)) for name in names]
+        # The environ has a part of its own.
+        return [(n, "{…}" if n == "environ" else describe(values.get(n))) for n in names]
 
     def _leave(self, frame: FrameType, result: object) -> None:
         for index in range(len(self._stack) - 1, 0, -1):
@@ -162,7 +158,8 @@ class CallRecorder:
                 self._raised.append(call)
                 return
         self._trace.secrets.add(call.name, result)
-        call.result = "a generator" if is_generator else describe(result)
+        kind = "a coroutine" if frame.f_code.co_flags & inspect.CO_COROUTINE else "a generator"
+        call.result = kind if is_generator else describe(result)
 
     def add_failure(self, error: BaseException, *, left_application: bool) -> None:
         """Record an exception: its innermost line of the application, or else of a library."""

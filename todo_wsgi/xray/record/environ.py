@@ -5,6 +5,7 @@ entry, Python compares the requested key with the one in the dict. So the keys r
 """
 
 import functools
+import operator
 import os
 import sys
 from types import FrameType
@@ -23,8 +24,8 @@ class WatchedKey(str):
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        if current():
-            _note_lookup(self, sys._getframe(1))
+        if trace := current():
+            _note_lookup(trace, str(self), sys._getframe(1))
         return str.__eq__(self, other)
 
     __hash__ = str.__hash__
@@ -42,26 +43,20 @@ def watch_keys(environ: dict[str, Any]) -> None:
 
 def plain(headers: Any) -> Any:
     """Return the headers with watched keys as plain str: servers accept no subclass."""
-    if type(headers) is not list or not any(map(_has_watched_key, headers)):
+    if type(headers) is WatchedKey:
+        return str(headers)
+    if type(headers) not in (list, tuple):
         return headers
-    return [tuple(map(_make_plain, pair)) if type(pair) is tuple else pair for pair in headers]
-
-
-def _has_watched_key(pair: Any) -> bool:
-    return type(pair) is tuple and WatchedKey in map(type, pair)
-
-
-def _make_plain(part: Any) -> Any:
-    return str(part) if type(part) is WatchedKey else part
+    copy = type(headers)(map(plain, headers))
+    return copy if any(map(operator.is_not, copy, headers)) else headers
 
 
 @harmless
-def _note_lookup(key: str, frame: FrameType) -> None:
-    trace = current()
-    if trace and (line := line_of(frame)):
-        trace.environ_reads.setdefault(str(key), line)
-    elif trace:
-        trace.library_reads.setdefault(str(key), frame.f_globals.get("__name__", "a library"))
+def _note_lookup(trace: Trace, key: str, frame: FrameType) -> None:
+    if line := line_of(frame):
+        trace.environ_reads.setdefault(key, line)
+    else:
+        trace.library_reads.setdefault(key, frame.f_globals.get("__name__", "a library"))
 
 
 def note_entries(trace: Trace, environ: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from wsgiref.util import FileWrapper
 from todo_wsgi.xray.record import todo
 from todo_wsgi.xray.record.calls import CallRecorder
 from todo_wsgi.xray.record.environ import WatchedStream, note_entries, plain, watch_keys
+from todo_wsgi.xray.record.fields import MAX_PAGE, find_unescaped
 from todo_wsgi.xray.record.source import line_of
 from todo_wsgi.xray.record.sql import watch_connections
 from todo_wsgi.xray.record.trace import MAX_BODY, MAX_VALUE, Trace, Traces, current, harmless, on
@@ -61,7 +62,7 @@ class _Recording:
     def __init__(self, xray: XRay, environ: WSGIEnvironment) -> None:
         self._traces = xray.traces
         self._file_wrapper = environ.get("wsgi.file_wrapper", FileWrapper)
-        self._body = bytearray()  # the beginning
+        self._page = bytearray()  # the beginning of the body
         self.trace = trace = Trace()
         note_entries(trace, environ)
         trace.raw = find_raw_request(environ, trace)
@@ -150,8 +151,8 @@ class _Recording:
         trace = self.trace
         trace.answered = trace.answered or time.perf_counter()
         if isinstance(chunk, bytes):
-            self._body += chunk[: MAX_BODY - len(self._body)]
             trace.body_size += len(chunk)
+            self._page += chunk[: MAX_PAGE - len(self._page)]
         else:
             trace.wrong.setdefault("chunk", describe(chunk))
 
@@ -173,7 +174,8 @@ class _Recording:
     def _complete(self) -> None:
         trace = self.trace
         trace.answered = trace.answered or trace.finished
-        trace.body = bytes(self._body)
+        trace.body = bytes(self._page[:MAX_BODY])
+        trace.unescaped = find_unescaped(trace, bytes(self._page))
         trace.secrets.add_body(trace.header("content-type"), trace.text.encode())
 
     @harmless

@@ -201,6 +201,7 @@ class Trace:
         self.body_type = ""
         self.is_file = False  # that the server sends by itself
         self.is_whole = False  # whether the application generated all of the body
+        self.unescaped: list[tuple[str, str]] = []  # fields that the page repeats as HTML
         self.error = ""  # the exception that the application raised to the server
         self.server_error = ""  # the exception that the server raised about the response
         self.sent_head: bytes | None = None

@@ -1,4 +1,4 @@
-"""The sixteen lessons: things that learners get wrong, where a request demonstrates them.
+"""The lessons: things that learners get wrong, where a request demonstrates them.
 
 Each function covers one lesson: it yields what this request demonstrates, or the mistake that it
 reveals, with the part of the story that shows it.
@@ -7,15 +7,11 @@ reveals, with the part of the story that shows it.
 import html
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from html.parser import HTMLParser
-from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
-from wsgiref.types import StartResponse, WSGIEnvironment
-from wsgiref.util import setup_testing_defaults
-from wsgiref.validate import validator
 
 from todo_wsgi.http.request import FORM_TYPE, SAFE_METHODS
+from todo_wsgi.xray.record.fields import fields_of
 from todo_wsgi.xray.record.source import Line
 from todo_wsgi.xray.record.trace import Trace, Traces, is_part, is_proxied
 from todo_wsgi.xray.record.values import show_bytes
@@ -33,7 +29,6 @@ from todo_wsgi.xray.story.document import (
 )
 
 _MIN_TYPED = 3  # characters; a shorter value occurs in any SQL by chance
-_MIN_HTML = 6  # and a shorter one than this in any page
 
 Facts = Iterable[str]  # each is a Mistake, a General remark or a plain str
 _LESSONS: list[Callable[[Trace, Traces], Iterable[Lesson]]] = []
@@ -58,8 +53,9 @@ def lesson(title: str, *, part: int) -> Callable[[Callable[[Trace, Traces], Fact
     def add(find: Callable[[Trace, Traces], Facts]) -> None:
         def found(trace: Trace, traces: Traces) -> Iterator[Lesson]:
             for text in find(trace, traces):
-                is_first = traces.first.setdefault(title, trace.number) == trace.number
-                if is_first or not isinstance(text, General):
+                first = min(trace.number, traces.first.get(title, trace.number))
+                traces.first[title] = first
+                if first == trace.number or not isinstance(text, General):
                     yield Lesson(part, isinstance(text, Mistake), text, title)
 
         _LESSONS.append(found)
@@ -67,209 +63,163 @@ def lesson(title: str, *, part: int) -> Callable[[Callable[[Trace, Traces], Fact
     return add
 
 
+def place(line: Line | None) -> str:
+    """Return the file and number of a line of source code."""
+    return f"{line.name}:{line.number}" if line else "an unknown line"
+
+
 @lesson("Python does not run in the browser", part=SENT)
 def _python_runs_on_the_server(trace: Trace, _: Traces) -> Facts:
-    text = (
+    yield General(
         "The browser sends text and receives text: it does not run Python. "
-        f"All the Python code below ran on the server, in process {trace.process}."
+        f"All the Python below ran on the server, in process {trace.process}."
     )
-    yield text
 
 
 @lesson("One page is several requests", part=NEXT)
 def _one_page_is_several_requests(trace: Trace, _: Traces) -> Facts:
     if is_part(trace):
         yield "This request loads a part of a page."
-    elif files := _files_of(trace):
-        text = (
-            f"This page also needs {', '.join(files)}; requested so far: {len(trace.needs)}. "
-            "The browser does not request files that it has cached."
-        )
-        yield text
-
-
-def _files_of(trace: Trace) -> list[str]:
-    """Return the URLs of the files that the page needs: style sheets, icons, scripts, images."""
-    if not trace.header("content-type").startswith("text/html"):
-        return []
-    tags = re.findall(r"<(?:link|img|script)\b[^>]*?\b(?:href|src)=[\"']([^\"'#]+)", trace.text)
-    return [html.unescape(address) for address in dict.fromkeys(tags)]
+    elif trace.header("content-type").startswith("text/html"):
+        tag = r"<(?:link|img|script)\b[^>]*?\b(?:href|src)=[\"']([^\"'#]+)"
+        if files := dict.fromkeys(re.findall(tag, trace.text)):
+            so_far = f"; requested so far: {len(trace.needs)}" if trace.needs else ""
+            yield (
+                f"This page also needs {', '.join(map(html.unescape, files))}{so_far}. Each is a "
+                "request of its own, unless the browser has kept the file."
+            )
 
 
 @lesson("Without a redirect, a reload posts again", part=NEXT)
 def _reload_posts_again(trace: Trace, _: Traces) -> Facts:
-    if trace.method in SAFE_METHODS or not trace.code:
+    is_form = trace.content_type in ("", FORM_TYPE, "multipart/form-data")
+    if trace.method != "POST" or not is_form:
         return
     if trace.redirects_to and trace.code in (307, 308):
-        text = f"{trace.code} makes the browser send the {trace.method} again, to the new URL."
-        yield Mistake(text)
+        yield Mistake(
+            f"{trace.code} makes the browser send the POST again, to the new URL. "
+            "Answer with 303 See Other instead: then it sends a GET."
+        )
     elif trace.redirects_to:
-        text = (
-            "After this redirect, a reload repeats the GET that follows, never this "
-            f"{trace.method}. Without the redirect, a reload would repeat the {trace.method}."
+        yield "After this redirect, a reload repeats only the GET that follows, never this POST."
+    elif not trace.header("content-type").startswith("text/html"):
+        return
+    elif trace.rows_changed or trace.changed_globals:
+        yield Mistake(
+            "A POST changed data and got a page, not a redirect. Who reloads the page sends the "
+            "POST again, and changes the data again. Answer with 303 See Other and a Location."
         )
-        yield text
-    elif trace.rows_changed:
-        text = (
-            f"The {trace.method} changed rows, and the response is not a redirect: reloading this "
-            "page sends it again, and changes rows again. Respond with 303."
-        )
-        yield Mistake(text)
     else:
-        text = f"Reloading this page sends the {trace.method} again; it changed nothing this time."
-        yield text
+        yield "Reloading this page sends the POST again. This time, the x-ray saw no data change."
 
 
 @lesson("A redirect is a response, followed by a new request", part=NEXT)
 def _redirect_is_a_response(trace: Trace, _: Traces) -> Facts:
     if trace.redirects_to:
-        text = (
+        yield (
             f"A redirect is a complete response: {trace.status}, headers, and a body of "
-            f"{trace.body_size} bytes. The server does not follow it. The browser reads the "
-            "Location header and sends a new request, which is independent of this one."
+            f"{count(trace.body_size, 'byte')}. The browser reads its Location, and sends a new "
+            "request there."
         )
-        yield text
     if trace.came_from:
-        text = f"This is a new request, caused by the response to request {trace.came_from}."
-        yield text
+        yield f"This is a new request, caused by the response to request {trace.came_from}."
 
 
 @lesson("GET and POST differ in what they may change", part=FORM)
 def _get_and_post(trace: Trace, _: Traces) -> Facts:
-    query, body = bool(trace.query), bool(trace.request_body)
-    if not query and not body:
-        return
-    where = " and ".join(["in the URL"] * query + ["in the body"] * body)
-    rule = "must not change anything" if trace.method in SAFE_METHODS else "may change something"
-    text = (
-        f"This request has parameters {where}; either method allows both. The difference: a "
-        f"{trace.method} {rule}. This one changed {count(trace.rows_changed, 'row')}."
-    )
-    yield text
+    if trace.query or trace.request_body:
+        may = "must not change anything" if trace.method in SAFE_METHODS else "may change something"
+        rows = count(trace.rows_changed, "row") if trace.rows_changed else "no row"
+        yield f"A {trace.method} {may}. This one changed {rows}."
 
 
 @lesson("A link must not delete anything", part=SQL)
 def _links_change_nothing(trace: Trace, _: Traces) -> Facts:
     if trace.method in SAFE_METHODS and trace.rows_changed:
-        text = (
-            f"A {trace.method} changed {count(trace.rows_changed, 'row')}. Links, prefetching "
-            "browsers and search engines send such requests. Use a form with method=post."
+        yield Mistake(
+            f"A {trace.method} changed {count(trace.rows_changed, 'row')}. Links, search engines "
+            "and prefetching browsers send such requests. Use a form with method=post."
         )
-        yield Mistake(text)
 
 
 @lesson("A form field is sent under its name", part=FORM)
 def _names_are_sent(trace: Trace, traces: Traces) -> Facts:
-    sent = _fields_of(trace)
-    if not sent:
+    names = [name for name, _ in fields_of(trace)]
+    if not names:
         return
-    text = f"Fields sent by name: {', '.join(name or '(no name)' for name, _ in sent)}."
+    text = f"Fields sent by name: {', '.join(name or '(no name)' for name in names)}."
     page = traces.get(trace.page) if trace.page and not trace.came_from else None
-    names = {name for name, _ in sent}
-    controls = _controls_of(page, trace, names) if page else []
-    missing = [c for c in dict.fromkeys(controls) if c.name not in names]
-    for control in missing:
-        text += f" Not sent: {control.label}, {control.reason}."
+    controls = _controls_of(page, trace, {*names}) if page else []
+    missing = [control for control in dict.fromkeys(controls) if control[0] not in names]
+    for name, kind, label in missing:
+        reason = _REASONS.get(kind, "although it has a name: it may be disabled")
+        text += f" Not sent: {label}, {reason if name else 'because it has no name'}."
     if not missing:
         text += " Fields without a name, unchecked boxes and other buttons are never sent."
     yield text
 
 
-class _Control(NamedTuple):
-    """A control of a form."""
+_CLICKED = dict.fromkeys(("submit", "button", "image"), "because it was not clicked")
+_REASONS = dict.fromkeys(("checkbox", "radio"), "because it was not checked") | _CLICKED
 
-    name: str
-    kind: str
-    label: str
 
-    @property
-    def reason(self) -> str:
-        if not self.name:
-            return "because it has no name"
-        if self.kind in ("checkbox", "radio"):
-            return "because it was not checked"
-        if self.kind in ("submit", "button", "image"):
-            return "because it was not clicked"
-        return "although it has a name: it may be disabled"
+def _controls_of(page: Trace, trace: Trace, names: set[str]) -> list[tuple[str, str, str]]:
+    """Return the controls of the form that has all these names, or none if no form matches."""
+    forms = _Forms(trace.method, trace.target.partition("?")[0])
+    forms.feed(page.text)
+    return next((found for found in forms.found if names <= {name for name, *_ in found}), [])
 
 
 class _Forms(HTMLParser):
-    """Collects the forms of a page that submit to a path with a method."""
+    """Collects the forms that submit to a path: the name, kind and label of each control."""
 
     def __init__(self, method: str, path: str) -> None:
         super().__init__()
-        self.forms: list[list[_Control]] = []
+        self.found: list[list[tuple[str, str, str]]] = []
         self._wanted = (method, path)
         self._is_in_form = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
+        given = {name: value or "" for name, value in attrs}
         if tag == "form":
-            method, path = (given.get("method") or "get").upper(), given.get("action")
+            method, path = given.get("method", "get").upper(), given.get("action")
             self._is_in_form = (method, path or self._wanted[1]) == self._wanted
-            self.forms.append([])
+            self.found.append([])
         elif self._is_in_form and tag in ("input", "select", "textarea", "button"):
-            name = given.get("name") or ""
+            name = given.get("name", "")
             kind = given.get("type") or {"input": "text", "button": "submit"}.get(tag, tag)
-            if not (tag == "button" and not name):  # such a button only submits the form
-                label = f"{tag} {name or given.get('id') or ''}".strip()
-                self.forms[-1].append(_Control(name, kind, f"{label} ({kind})"))
+            if name or tag != "button":  # which only submits the form
+                label = f"{tag} {name or given.get('id', '')}".strip()
+                self.found[-1].append((name, kind, f"{label} ({kind})"))
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "form":
-            self._is_in_form = False
-
-
-def _controls_of(page: Trace, trace: Trace, names: set[str]) -> list[_Control]:
-    """Return the controls of the form that has all these names, or none if no form matches."""
-    forms = _Forms(trace.method, trace.target.partition("?")[0])
-    forms.feed(page.text)
-    for controls in forms.forms:
-        if names <= {control.name for control in controls}:
-            return controls
-    return []
-
-
-def _fields_of(trace: Trace) -> list[tuple[str, str]]:
-    """Return the fields of the request, in the URL and in the body."""
-    fields = parse_qsl(trace.query, keep_blank_values=True)
-    if trace.content_type == FORM_TYPE:
-        fields += parse_qsl(show_bytes(trace.request_body), keep_blank_values=True)
-    return fields
+        self._is_in_form = self._is_in_form and tag != "form"
 
 
 @lesson("The body is a stream that can be read once", part=FORM)
 def _body_is_read_once(trace: Trace, _: Traces) -> Facts:
     sizes = [read.size for read in trace.reads]
-    if not sizes:
-        return
     # The last read of a loop also returns nothing, but all its reads are on one line.
-    is_again = len({read.line for read in trace.reads}) > 1
-    if is_again and sizes[0] and not sizes[-1]:
-        text = (
-            f"The body is a stream: the first read returned {sizes[0]} bytes, the last one 0, as "
-            "nothing was left. Read it once, and store what you need again."
+    if len({read.line for read in trace.reads}) > 1 and sizes[0] and not sizes[-1]:
+        yield Mistake(
+            "The body was read again, when nothing was left of it. It is a stream: the first read "
+            f"returned {count(sizes[0], 'byte')}, the last one 0. Read it once, into a variable."
         )
-        yield Mistake(text)
-    else:
-        text = f"The body is a stream: {sum(sizes)} bytes were read and cannot be read again."
-        yield text
+    elif sizes:
+        yield f"The body is a stream: {count(sum(sizes), 'byte')} were read and are gone from it."
 
 
 @lesson("Bytes, percent-encoding, str and HTML are four stages of one value", part=FORM)
 def _four_stages(trace: Trace, _: Traces) -> Facts:
     pairs = show_bytes(trace.request_body if trace.content_type == FORM_TYPE else b"").split("&")
-    pairs += trace.query.split("&")
-    for pair in pairs:
+    for pair in [*pairs, *trace.query.split("&")]:
         for name, value in parse_qsl(pair):
             encoded = pair.partition("=")[2]
-            if encoded != value:
-                text = (
+            if encoded != value and trace.secrets.hide(value) == value:
+                yield (
                     f"Four stages of {name}: percent-encoded as sent, {encoded}; the bytes "
-                    f"{value.encode()!r}; the text {value!r}; and HTML, which must spell it "
-                    f"{html.escape(value)}."
+                    f"{value.encode()!r}; the text {value!r}; and as HTML, {html.escape(value)}."
                 )
-                yield text
                 return
 
 
@@ -285,17 +235,10 @@ def _types_of_wsgi(trace: Trace, _: Traces) -> Facts:
             "start_response('200 OK', [('Content-Type', 'text/html')]) before you return the body."
         )
         yield Mistake(text)
-    objection = "" if trace.wrong or not trace.status else _validate(trace)
-    if objection:
-        text = f"{objection}. So says wsgiref.validate, Python's own checker of applications."
-        yield Mistake(text)
-    text = (
-        "WSGI requires a str such as '200 OK', a list of tuples of two str, and an iterable of "
-        "bytes (PEP 3333)."
+    yield General(
+        "WSGI wants a status such as '200 OK', a list of headers, each a tuple of two str, and a "
+        "body in pieces of bytes (PEP 3333)."
     )
-    if trace.is_whole and not (objection or trace.wrong or trace.error or trace.server_error):
-        text += " wsgiref.validate found no error."
-    yield General(text)
 
 
 # By what is wrong, and its type if that matters. An async function is told of elsewhere.
@@ -316,24 +259,6 @@ _COMPLAINTS = {
     "chunk": "The body contains {0}, not bytes. Make it text with str(), and bytes with .encode().",
     "chunk: str": "The body is text, not bytes. Put .encode() behind it: return [page.encode()].",
 }
-
-
-def _validate(trace: Trace) -> str:
-    """Return what `wsgiref.validate` says against the head of the response, or ""."""
-
-    def app(_: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        start_response(trace.status, trace.headers)
-        return [b""]
-
-    environ: WSGIEnvironment = {"QUERY_STRING": ""}
-    setup_testing_defaults(environ)
-    try:
-        body: Any = validator(app)(environ, lambda *_: lambda _: None)
-        with closing(body):
-            list(body)
-    except Exception as error:  # an AssertionError, or a warning where warnings are errors
-        return str(error)
-    return ""
 
 
 @lesson("Content-Length counts bytes", part=RESPONSE)
@@ -381,36 +306,32 @@ def _requests_end_with_return(trace: Trace, _: Traces) -> Facts:
 @lesson("execute does not save; commit does", part=SQL)
 def _commit_saves(trace: Trace, _: Traces) -> Facts:
     for number, end in dict.fromkeys(trace.transactions):
-        rows = count(number, "row")
-        text = {
-            "COMMIT": f"execute changed {rows}, but saved nothing: until COMMIT, no other "
-            "connection sees the change, and a crash undoes it. COMMIT saved it.",
-            "ROLLBACK": f"execute changed {rows}, and ROLLBACK undid that: nothing was saved.",
-            "autocommit": "Outside a transaction, each statement is committed on its own "
-            "(autocommit).",
-            "": f"execute changed {rows} without a commit: the change is not saved, and other "
-            "writers wait. Call commit(), or use “with connection:”.",
-        }[end]
-        yield text if end else Mistake(text)
+        changed = f"execute changed {count(number, 'row')}"
+        if end == "COMMIT":
+            yield f"{changed}, and COMMIT saved that. Before it, nobody else could see the change."
+        elif end == "ROLLBACK":
+            yield f"{changed}, and ROLLBACK undid that: nothing was saved."
+        elif end:
+            yield f"{changed}, saved at once: each statement is committed on its own (autocommit)."
+        else:
+            yield Mistake(
+                f"{changed} without a commit: the change is not saved, and other writers wait. "
+                "Call commit(), or use “with connection:”."
+            )
 
 
 @lesson("The ? is not string formatting", part=SQL)
 def _parameters_are_no_formatting(trace: Trace, _: Traces) -> Facts:
     for statement in trace.statements:
-        for name, value in _fields_of(trace):
+        for name, value in fields_of(trace):
             if _is_pasted(value, statement.sql):
-                text = (
-                    f"The value of {name} is part of the SQL text: {value!r}. Anyone who sends a "
-                    "request can inject their own SQL (SQL injection). Write ? instead, and pass "
-                    "the value as a parameter."
+                yield Mistake(
+                    f"The value of {name} is part of the SQL text: {value!r}. Visitors can write "
+                    "SQL of their own there (SQL injection). Write ? instead, and pass the value "
+                    "as a parameter: execute(sql, (value,))."
                 )
-                yield Mistake(text)
     if any("?" in statement.sql and statement.parameters for statement in trace.statements):
-        text = (
-            "SQLite receives the SQL text and the parameters separately, so it never parses a "
-            "parameter as SQL."
-        )
-        yield text
+        yield "SQLite gets the parameters apart from the SQL, so it never takes one for SQL."
 
 
 def _is_pasted(value: str, sql: str) -> bool:
@@ -423,104 +344,79 @@ def _is_pasted(value: str, sql: str) -> bool:
 
 @lesson("A global variable is not storage", part=ENVIRON)
 def _globals_are_no_storage(trace: Trace, _: Traces) -> Facts:
-    for name, line in [*trace.written_globals.items()]:
-        text = (
-            f"{line.name}:{line.number} can assign the global variable {name}. It exists only in "
-            f"process {trace.process}, all its threads share it, and a restart loses it. Store "
-            "lasting data in the database."
-        )
-        yield Mistake(text)
-    text = (
-        f"This ran in thread {trace.thread} of process {trace.process}. All threads of a process "
-        "share its global variables, and may change them at the same time; each process has its "
-        "own, and a restart loses them."
+    lost = "A restart loses it, and another process does not see it. Store it in the database."
+    for name, kind in trace.changed_globals.items():
+        yield Mistake(f"The global {kind} {name} changed during this request. {lost}")
+    for name, line in trace.written_globals.items():
+        yield Mistake(f"{place(line)} can assign the global variable {name}. {lost}")
+    yield General(
+        f"This ran in thread {trace.thread} of process {trace.process}. The threads of a process "
+        "share its global variables; each process has its own, and a restart loses them."
     )
-    yield text
 
 
 @lesson("Values are escaped where they become HTML", part=TEMPLATE)
 def _where_escaping_happens(trace: Trace, _: Traces) -> Facts:
-    for name, value in _fields_of(trace):
-        if re.search("[<>]", value) and len(value) >= _MIN_HTML and _is_in_page(trace, value):
-            text = (
-                f"The request has {name} as {value!r}, and the page contains it unescaped: whoever "
-                "sends it can inject their own HTML (cross-site scripting). Escape the value where "
-                "it becomes HTML."
-            )
-            yield Mistake(text)
+    for name, value in trace.unescaped:
+        yield Mistake(
+            f"The page contains the field {name} unescaped: {value!r}. Visitors can write HTML of "
+            "their own there (cross-site scripting). Write html.escape(value) where you build it."
+        )
     for rendering in trace.renderings:
         for name, before, after in rendering.placeholders:
             if re.search("&(amp|lt|gt|quot|#x27);", after) and before.startswith(("'", '"')):
-                text = f"Escaped where it becomes HTML, and only there: ${name}, {before} → {after}"
-                yield text
+                yield f"Escaped where it becomes HTML, and only there: ${name}, {before} → {after}"
                 return
-
-
-def _is_in_page(trace: Trace, value: str) -> bool:
-    return trace.header("content-type").startswith("text/html") and value in trace.text
 
 
 @lesson("Server, WSGI, application and proxy each have their own job", part=ENVIRON)
 def _who_did_what(trace: Trace, _: Traces) -> Facts:
-    proxy = (
-        "a proxy received the request and forwarded it, with headers of its own; "
-        if is_proxied(trace)
-        else "there is no sign of a proxy; "
+    if is_proxied(trace):
+        yield "A proxy received this request and forwarded it, with headers of its own."
+    yield General(
+        f"{trace.server} read the bytes and made the environ from them. The application chose "
+        f"status, headers and body. {trace.server} added headers of its own and sent the bytes. "
+        "WSGI is how the two talk to each other."
     )
-    text = (
-        f"Who did what: {proxy}{trace.server} read bytes and created the environ; WSGI is only "
-        "the interface: environ, start_response, and an iterable of bytes; the application chose "
-        f"status, headers and body; {trace.server} added its own headers and sent the bytes."
-    )
-    yield text
 
 
 @lesson("A password is sent with each request", part=SENT)
 def _password_is_sent_each_time(trace: Trace, _: Traces) -> Facts:
     if trace.environ.get("HTTP_AUTHORIZATION", "")[:6].lower() == "basic ":
-        text = (
+        yield (
             "The browser sends name and password with each request, in the header Authorization. "
-            "Base64 is no encryption: everybody on the way can decode it, unless that is HTTPS. "
+            "Base64 hides nothing: only HTTPS does. "
             f"This request came by {trace.environ['wsgi.url_scheme']}."
         )
-        yield text
 
 
 @lesson("A password is sent with each request", part=NEXT)
 def _browser_asks_for_a_password(trace: Trace, _: Traces) -> Facts:
     if trace.code == 401:
-        text = "The browser asks its user for a password, and sends the same request again with it."
-        yield text
+        yield "The browser asks its user for a password, and sends the same request again with it."
 
 
-@lesson("What the application does not catch becomes an error page", part=CALLS)
-def _exceptions_become_error_pages(trace: Trace, _: Traces) -> Facts:
+@lesson("An exception that nothing catches ends the response", part=CALLS)
+def _exceptions_end_the_response(trace: Trace, _: Traces) -> Facts:
+    if trace.body_type in ("coroutine", "async_generator"):
+        yield Mistake(
+            "The application is an async function. WSGI servers do not await it, so it never runs. "
+            "Write def instead of async def."
+        )
     for failure in trace.failures:
         call = re.match(r"(\S*)\(\) (takes|missing) .*argument", failure.message)
         is_told = failure.kind == "SystemExit" or trace.wrong  # by another lesson
         if not failure.left_application or is_told or not (failure.function or call):
             continue
-        text = f"{failure.kind} at {_place(failure.line)}"
+        text = f"{failure.kind} at {place(failure.line)}"
         text += f", {failure.message}. " if failure.message else ". "
         if failure.function or not call:
-            text += "Nothing caught it, so the server sent an error page of its own."
+            text += "Nothing caught it: the server sends an error page, or cuts off what it began."
         elif re.search("create|make|build|factory", call[1]):
             text += (
                 "It looks like a factory, a function that returns the application. Pass on what "
                 "it returns, not the function."
             )
         else:
-            text += (
-                "A WSGI application takes two arguments. Write def app(environ, start_response)."
-            )
+            text += "A WSGI application takes two arguments: def app(environ, start_response)."
         yield Mistake(text)
-    if trace.body_type in ("coroutine", "async_generator"):
-        text = (
-            "The application is an async function. A WSGI server does not await it, so it never "
-            "runs. Write def instead of async def."
-        )
-        yield Mistake(text)
-
-
-def _place(line: Line | None) -> str:
-    return f"{line.name}:{line.number}" if line else "an unknown line"
