@@ -191,7 +191,7 @@ class CallRecorder:
         if not left or isinstance(error, _FLOW):
             return
         codes = [tb.tb_frame.f_code for tb in left]
-        lines = [(code.co_filename, code.co_firstlineno) for code in codes]
+        lines = [Line(code.co_filename, code.co_firstlineno) for code in codes]
         for call in self._raised:
             if call.line in lines:
                 call.error = describe_error(error)

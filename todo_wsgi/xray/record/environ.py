@@ -109,7 +109,8 @@ class WatchedStream:
             return
         if isinstance(data, list):
             data = b"".join(data)
-        trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), data)
+        if trace.body_recorded < MAX_BODY:
+            trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), data)
         recorded = data[: MAX_BODY - trace.body_recorded]
         trace.body_recorded += len(recorded)
         trace.reads.append(Read(method, args, len(data), recorded, line_of(frame)))

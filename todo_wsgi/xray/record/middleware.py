@@ -174,7 +174,9 @@ class _Recording:
         trace.ended = time.perf_counter()
         for name, value in trace.headers:
             trace.secrets.add_header(name, value)
+        trace.text = trace.read_text()
         trace.secrets.add_body(trace.header("content-type"), trace.text.encode())
+        trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), trace.read_body)
         trace.invalid_environ = _validate(self._environ, ["200 OK", [_TEXT]], [b"..."])
         if not trace.left_with_exception:
             body = body if type(body) in _WHOLE else self._chunks

@@ -21,7 +21,7 @@ from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar
 
 from todo_wsgi.xray.record.source import Line
-from todo_wsgi.xray.record.values import Secrets, describe, describe_error, show_bytes
+from todo_wsgi.xray.record.values import Record, Secrets, describe, describe_error, show_bytes
 
 logger = logging.getLogger("todo_wsgi.xray")
 
@@ -36,7 +36,7 @@ MAX_SETS = 5  # sets of parameters of one statement
 
 
 @dataclass(eq=False)
-class Call:
+class Call(Record):
     """A function call; or, if it `is_rest`, all further calls by the same caller."""
 
     name: str
@@ -61,7 +61,7 @@ class Call:
 
 
 @dataclass(eq=False)
-class Statement:
+class Statement(Record):
     """An SQL statement that was executed."""
 
     sql: str
@@ -100,7 +100,7 @@ class Statement:
 
 
 @dataclass(eq=False)
-class Rendering:
+class Rendering(Record):
     """One rendering of a template."""
 
     name: str
@@ -110,7 +110,7 @@ class Rendering:
 
 
 @dataclass(eq=False)
-class Routing:
+class Routing(Record):
     """A lookup in the table of routes."""
 
     tried: list[tuple[str, str, str, str]]  # method, path, handler, outcome
@@ -119,7 +119,7 @@ class Routing:
 
 
 @dataclass(eq=False)
-class Read:
+class Read(Record):
     """A call that read from `wsgi.input`."""
 
     method: str
@@ -135,7 +135,7 @@ class Read:
 
 
 @dataclass(eq=False)
-class Failure:
+class Failure(Record):
     """An exception, and the variables of the innermost application frame."""
 
     error: str
@@ -145,13 +145,15 @@ class Failure:
     left_application: bool
 
 
-class RawRequest:
+class RawRequest(Record):
     """The bytes of a request as they arrived on the socket."""
 
     def __init__(self) -> None:
         self.head = b""
         self.body = b""
         self.size = 0
+        self.head_size = 0
+        self.is_hidden = False  # its chunks contain a secret, so the body is not shown
         self.began = self.ended = time.perf_counter()
 
     def add(self, data: bytes, *, is_body: bool) -> None:
@@ -160,11 +162,12 @@ class RawRequest:
         if is_body:
             self.body += data[: MAX_BODY - len(self.body)]
         else:
+            self.head_size += len(data)
             self.head += data[: MAX_HEAD - len(self.head)]
         self.ended = time.perf_counter()
 
 
-class Trace:
+class Trace(Record):
     """The record of one request."""
 
     def __init__(self) -> None:
@@ -201,16 +204,28 @@ class Trace:
         self.response_line: Line | None = None
         self.body = b""
         self.body_size = 0
+        self.text = ""  # the beginning of the body as text, decompressed if necessary
         self.body_type = ""
         self.invalid_environ = ""  # what wsgiref.validate reports about the server
         self.invalid_response = ""  # and about the application
         self.sent_head: bytes | None = None
+        self.sent_size = 0  # bytes of the head
         self.sent_at: float | None = None
 
         self.came_from: int | None = None  # the number of the request whose redirect led here
         self.led_to: int | None = None
         self.page: int | None = None  # the number of the page that loaded it, or that has its form
         self.needs: list[int] = []  # the numbers of the requests that this page caused
+
+    def hidden(self) -> "Trace":
+        """Return a copy in which the secrets are hidden, to compose sentences from."""
+        hidden: Trace = self.secrets.hide(self)
+        body: bytes = self.secrets.hide(self.read_body)  # a secret may lie in two of its parts
+        for read in hidden.reads:
+            read.data, body = body, b""
+        if hidden.raw and self.raw and hidden.read_body != self.read_body:
+            hidden.raw.is_hidden = self.read_body not in self.raw.body  # it came in chunks
+        return hidden
 
     @property
     def read_body(self) -> bytes:
@@ -320,9 +335,8 @@ class Trace:
             return self.read_body
         return self.raw.body
 
-    @property
-    def text(self) -> str:
-        """The beginning of the response body as text, decompressed if necessary."""
+    def read_text(self) -> str:
+        """Return the beginning of the response body as text, decompressed if necessary."""
         body = self.body
         if self.header("content-encoding") == "gzip":
             try:

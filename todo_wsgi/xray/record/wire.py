@@ -55,7 +55,8 @@ def _note_head(task: Any, head: bytes) -> None:
     for request in (task.request, *task.channel.requests[:1]):
         trace: Trace | None = vars(request).get("trace")
         if trace:
-            trace.sent_head, trace.sent_at = head, time.perf_counter()
+            trace.sent_head, trace.sent_size = head, len(head)
+            trace.sent_at = time.perf_counter()
 
 
 def find_raw_request(environ: dict[str, Any], trace: Trace) -> RawRequest | None:

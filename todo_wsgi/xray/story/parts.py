@@ -62,22 +62,20 @@ MAX_MESSAGES = 20  # to SQLite, in the picture; the rest are added up
 def tell(trace: Trace, traces: Traces) -> Story:
     """Return the story of a request, with its secrets hidden."""
     explain(trace.statements)
+    trace = trace.hidden()
     lessons = find_lessons(trace, traces)
     parts = [
         Part(number, short, title, [*blocks(trace), *(a for a in lessons if a.part == number)])
         for number, short, title, blocks in _PARTS
     ]
-    story = Story(
+    return Story(
         _summarize(trace), _picture(trace), _times(trace), curl(trace), _facts(trace), parts
     )
-    hidden: Story = trace.secrets.hide(story)
-    return hidden
 
 
 def summarize(trace: Trace) -> Summary:
     """Return the request in one line, with its secrets hidden."""
-    hidden: Summary = trace.secrets.hide(_summarize(trace))
-    return hidden
+    return _summarize(trace.hidden())
 
 
 def _summarize(trace: Trace) -> Summary:
@@ -147,12 +145,11 @@ def _sent(trace: Trace) -> Iterable[Block]:
     yield Text(f"{raw.size:,} bytes arrived from {address}, port {port}.")
     yield Code(_show_lines(raw.head))
     if raw.body:
-        yield Text(f"After the empty line, the body: {raw.size - len(raw.head):,} bytes.")
-        read = show_bytes(trace.read_body)
-        if read not in show_bytes(raw.body) and trace.secrets.hide(read) != read:
+        yield Text(f"After the empty line, the body: {raw.size - raw.head_size:,} bytes.")
+        if raw.is_hidden:
             yield Text("It arrived in chunks and contains a secret, so it is not shown.")
             return
-        yield from _limit(_show_lines(raw.body), raw.size - len(raw.head), "the body")
+        yield from _limit(_show_lines(raw.body), raw.size - raw.head_size, "the body")
     yield _source(wire.RECEIVES)
 
 
@@ -385,7 +382,7 @@ def _response(trace: Trace) -> Iterable[Block]:
         yield Text("This server does not expose the bytes that it sends.")
     else:
         rest = "then the body" if trace.body_size else "no body"
-        yield Text(f"On the wire: {len(trace.sent_head):,} bytes of head, {rest}.")
+        yield Text(f"On the wire: {trace.sent_size:,} bytes of head, {rest}.")
         yield Code(_show_lines(trace.sent_head))
     if trace.header("content-encoding") == "gzip":
         yield Text("The body was compressed with gzip; this is the decompressed text.")
@@ -487,7 +484,7 @@ def _picture(trace: Trace) -> Picture:
     add(trace.ended, application, server, trace.status or trace.outcome, worked)
     if trace.sent_head is not None and trace.sent_at:
         first_line = trace.sent_head.partition(b"\r\n")[0].decode("latin-1")
-        size = f"{len(trace.sent_head) + trace.body_size:,} bytes"
+        size = f"{trace.sent_size + trace.body_size:,} bytes"
         add(trace.sent_at, server, browser, f"{first_line}, {size}")
     else:
         add(trace.ended, server, browser, trace.outcome)
