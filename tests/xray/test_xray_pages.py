@@ -347,7 +347,6 @@ def test_secrets_are_hidden_wherever_they_appear() -> None:
         ("application/json", rb'{"password": "h\u00fcnter22x", "pin": "48151623"}', "hünter22x"),
         ("text/plain", b"password=hunter22x", ""),
         ("", b"password=hunter22x", ""),
-        ("text/xml", b"<login><password>hunter22x</password></login>", ""),
         ("application/x-www-form-urlencoded", b"passwordConfirm=h%FCnter22x", "hünter22x"),
         ("application/x-www-form-urlencoded", b"a=" + b"x" * 11_000 + b"&pw=hunter22x", ""),
         (

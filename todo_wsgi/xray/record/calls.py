@@ -176,7 +176,7 @@ class CallRecorder:
         failure = Failure(
             describe_error(error), type(error).__qualname__, _message(error), left_application
         )
-        lines = [(_file(entry), entry.tb_frame.f_code.co_firstlineno) for entry in ours]
+        lines = [Line(_file(entry), entry.tb_frame.f_code.co_firstlineno) for entry in ours]
         for call in self._raised:
             if call.line in lines:
                 call.error = failure.error

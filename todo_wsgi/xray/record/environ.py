@@ -133,8 +133,9 @@ class WatchedStream:
             trace.reads.append(last)
         last.count += 1
         last.size += size
-        last.data += data[: MAX_BODY - len(trace.read_body)]
-        trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), data)
+        if (room := MAX_BODY - len(trace.read_body)) > 0:
+            trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), data)
+            last.data += data[:room]
 
 
 # What takes bytes from a stream: PEP 3333 has the first three, and io.BufferedIOBase the rest.

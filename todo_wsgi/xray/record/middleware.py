@@ -176,7 +176,9 @@ class _Recording:
         trace.answered = trace.answered or trace.finished
         trace.body = bytes(self._page[:MAX_BODY])
         trace.unescaped = find_unescaped(trace, bytes(self._page))
+        trace.text = trace.read_text()
         trace.secrets.add_body(trace.header("content-type"), trace.text.encode())
+        trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), trace.read_body)
 
     @harmless
     def _store(self) -> None:

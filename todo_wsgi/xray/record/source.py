@@ -18,6 +18,7 @@ class Line(NamedTuple):
 
     file: str
     number: int
+    text: str | None = None  # of the line, if it differs from the file: a secret is hidden
 
     @property
     def name(self) -> str:
@@ -31,6 +32,8 @@ class Line(NamedTuple):
     @property
     def code(self) -> str:
         """The text of the line."""
+        if self.text is not None:
+            return self.text
         return linecache.getline(self.file, self.number).strip()
 
 

@@ -19,7 +19,7 @@ from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar
 
 from todo_wsgi.xray.record.source import Line, line_of
-from todo_wsgi.xray.record.values import Secrets, describe, describe_error, show_bytes
+from todo_wsgi.xray.record.values import Record, Secrets, describe, describe_error, show_bytes
 
 logger = logging.getLogger("todo_wsgi.xray")
 
@@ -35,7 +35,7 @@ MAX_SETS = 5  # sets of parameters of one statement
 
 
 @dataclass(eq=False)
-class Call:
+class Call(Record):
     """A function call; or, if it `is_rest`, all further calls by the same caller."""
 
     name: str
@@ -59,7 +59,7 @@ class Call:
 
 
 @dataclass(eq=False)
-class Statement:
+class Statement(Record):
     """An SQL statement that was executed."""
 
     sql: str
@@ -98,7 +98,7 @@ class Statement:
 
 
 @dataclass(eq=False)
-class Rendering:
+class Rendering(Record):
     """One rendering of a template."""
 
     name: str
@@ -108,7 +108,7 @@ class Rendering:
 
 
 @dataclass(eq=False)
-class Routing:
+class Routing(Record):
     """A lookup in the table of routes."""
 
     tried: list[tuple[str, str, str, str]]  # method, path, handler, outcome
@@ -117,7 +117,7 @@ class Routing:
 
 
 @dataclass(eq=False)
-class Read:
+class Read(Record):
     """Equal calls that read from `wsgi.input`."""
 
     call: str  # such as "read(14)"
@@ -128,7 +128,7 @@ class Read:
 
 
 @dataclass(eq=False)
-class Failure:
+class Failure(Record):
     """An exception; its line, and the variables there if it is a line of the application."""
 
     error: str
@@ -140,13 +140,15 @@ class Failure:
     values: list[tuple[str, str]] = field(default_factory=list)
 
 
-class RawRequest:
+class RawRequest(Record):
     """The bytes of a request as they arrived on the socket."""
 
     def __init__(self) -> None:
         self.head = b""
         self.body = b""
         self.size = 0
+        self.head_size = 0
+        self.is_hidden = False  # its chunks contain a secret, so the body is not shown
         self.began = self.ended = time.perf_counter()
 
     def add(self, data: bytes, size: int, *, is_body: bool) -> None:
@@ -155,11 +157,12 @@ class RawRequest:
         if is_body:
             self.body += data[: min(size, MAX_BODY - len(self.body))]
         else:
+            self.head_size += size
             self.head += data[: min(size, MAX_HEAD - len(self.head))]
         self.ended = time.perf_counter()
 
 
-class Trace:
+class Trace(Record):
     """The record of one request."""
 
     def __init__(self) -> None:
@@ -170,6 +173,7 @@ class Trace:
         self.finished: float | None = None
         self.process = os.getpid()
         self.thread = threading.current_thread().name
+        self.ident = threading.get_ident()
         self.profile: Callable[[FrameType, str, Any], None] | None = None
         self.secrets = Secrets()
 
@@ -198,6 +202,7 @@ class Trace:
         self.wrong: dict[str, str] = {}  # what WSGI does not allow, described
         self.body = b""  # the beginning
         self.body_size = 0
+        self.text = ""  # the beginning of the body as text, decompressed if necessary
         self.body_type = ""
         self.is_file = False  # that the server sends by itself
         self.is_whole = False  # whether the application generated all of the body
@@ -205,6 +210,7 @@ class Trace:
         self.error = ""  # the exception that the application raised to the server
         self.server_error = ""  # the exception that the server raised about the response
         self.sent_head: bytes | None = None
+        self.head_size = 0  # bytes of the head
         self.sent_at: float | None = None
         self.is_servers_page = False  # what was sent is not the application's response
 
@@ -214,8 +220,14 @@ class Trace:
         self.needs: list[int] = []  # the numbers of the requests that this page caused
 
     def hidden(self) -> "Trace":
-        """Interim."""
-        return self
+        """Return a copy in which the secrets are hidden, to compose sentences from."""
+        hidden: Trace = self.secrets.hide(self)
+        body: bytes = self.secrets.hide(self.read_body)  # a secret may lie in two of its parts
+        for read in hidden.reads:
+            read.data, body = body, b""
+        if hidden.raw and self.raw and hidden.read_body != self.read_body:
+            hidden.raw.is_hidden = self.read_body not in self.raw.body  # it came in chunks
+        return hidden
 
     @property
     def read_body(self) -> bytes:
@@ -234,9 +246,9 @@ class Trace:
 
     def where(self) -> Line | None:
         """Return the line that the application is at, or None if it does not run."""
-        frames = sys._current_frames()
-        threads = [ident for ident, trace in _current.copy().items() if trace is self]
-        return line_of(frames.get(threads[0])) if threads else None
+        running = _current.get(self.ident)  # this trace, or the one that this is a copy of
+        is_here = running is not None and running.number == self.number
+        return line_of(sys._current_frames().get(self.ident)) if is_here else None
 
     def takes_event(self) -> bool:
         """Count an event, and return whether to record it."""
@@ -371,9 +383,8 @@ class Trace:
             return self.read_body
         return self.raw.body
 
-    @property
-    def text(self) -> str:
-        """The beginning of the response body as text, decompressed if necessary."""
+    def read_text(self) -> str:
+        """Return the beginning of the response body as text, decompressed if necessary."""
         body = self.body
         if self.header("content-encoding") == "gzip":
             try:

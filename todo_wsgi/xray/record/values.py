@@ -1,36 +1,49 @@
 """Values as text, without running any of the application's code, and without its secrets.
 
 `describe` creates the text while recording, since a value may change afterwards. `Secrets` hides
-passwords, credentials and cookies in the text when it is shown.
+passwords, credentials and cookies in what was recorded before it is told.
 """
 
 import base64
-import email
 import html
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from copy import copy
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from itertools import islice
-from types import FunctionType, MethodType
+from pathlib import Path
+from types import FunctionType, GetSetDescriptorType, MethodType, NoneType
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus, unquote_to_bytes
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from todo_wsgi.xray.record.source import Line
 
 MAX_TEXT = 200  # characters of one text
-MAX_ITEMS = 5  # of a list
+MAX_ITEMS = 5  # of a list, attributes of an object
 MAX_DEPTH = 3  # of nested lists
 MAX_SEARCHED = 100  # items of a list that are searched for secrets
+MAX_BODY_SEARCHED = 64_000  # bytes
 CUT = "…"  # marks an omission
 HIDDEN = "[hidden]"
 
 # Names of fields, headers, arguments and variables with secret values.
 _SECRET_NAME = re.compile(
-    "passw|passphrase|passcode|pwd|secret|token|credential|auth(?!or)|cookie|session|csrf|xsrf"
-    "|jwt|(api|access|private).?key|(^|[^a-z])(pass|pw|pin|otp|sid)($|[^a-z])",
+    "passw|passphrase|passcode|pwd|pwhash|(^|_)hash|secret|token|credential|auth(?!or)|cookie"
+    "|session|csrf|xsrf|jwt|(api|access|private).?key|(^|[^a-z])(pass|pw|pin|otp|sid)($|[^a-z])",
     re.IGNORECASE,
 )
-_SHORT = 4  # characters; shorter secrets are hidden only as whole values, as in "a=1" and '1'
+# Password hashes as Werkzeug, Django, bcrypt and Argon2 write them, and signed data of Django.
+_SECRET = re.compile(
+    r"(scrypt|pbkdf2|argon2|bcrypt)[\w:]*\$[\w$./+=,:-]+|\$(2\w|argon2\w*)\$[\w$./+=,-]+"
+    r"|(?<![\w.-])[\w.-]++:\w{6}:[\w-]{43}"
+)
 
 
 def cut(text: str, length: int = MAX_TEXT) -> str:
@@ -41,20 +54,19 @@ def cut(text: str, length: int = MAX_TEXT) -> str:
 def describe(value: object, depth: int = 0) -> str:
     """Return the `repr` of the value, cut where it is long.
 
-    For a class that may define its own `__repr__`, return only the name: calling it would run the
-    application's code.
+    Of an object, show the attributes that it stores if they are few, otherwise only the name of its
+    class: calling its own `__repr__` would run the application's code.
     """
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in _PLAIN and type(getattr(value, "tzinfo", None)) in _ZONES:
         return repr(value)
     if issubclass(kind, str):
         # Call the methods of `str` itself, even if the subclass overrides them.
         text = str.__getitem__(value, slice(MAX_TEXT))  # type: ignore[index]
-        return repr(text) if str.__len__(value) <= MAX_TEXT else repr(text + CUT)  # type: ignore[arg-type]
+        return repr(text if str.__len__(value) <= MAX_TEXT else text + CUT)  # type: ignore[arg-type]
     if kind in (bytes, bytearray):
-        return repr(bytes(value[:MAX_TEXT])) + (CUT if len(value) > MAX_TEXT else "")  # type: ignore[index, arg-type]
-    if depth < MAX_DEPTH and (items := _describe_items(value, kind, depth + 1)) is not None:
-        return items
+        shown = repr(bytes(value[:MAX_TEXT]))  # type: ignore[index]
+        return shown if len(value) <= MAX_TEXT else shown[:-1] + CUT + shown[-1]  # type: ignore[arg-type]
     if kind in (FunctionType, MethodType):
         return str(value.__qualname__)  # type: ignore[attr-defined]
     if issubclass(kind, type):
@@ -63,43 +75,75 @@ def describe(value: object, depth: int = 0) -> str:
         return f"{kind.__name__}.{object.__getattribute__(value, '_name_')}"
     if issubclass(kind, BaseException):
         return describe_error(value)  # type: ignore[arg-type]
-    return f"<{kind.__qualname__}>"
+    items = _describe_items(value, kind, depth + 1) if depth < MAX_DEPTH else None
+    return f"<{kind.__qualname__}>" if items is None else items
 
 
-_PLAIN = (type(None), bool, int, float, complex)
+# Types of Python's own whose `repr` runs no other code, and time zones whose does not either.
+_PLAIN = {NoneType, bool, int, float, complex, datetime, date, time, timedelta}
+_PLAIN |= {Decimal, UUID, type(Path())}
+_DATA = {*_PLAIN, str, bytes, list, tuple, set}
+_ZONES = (NoneType, timezone, ZoneInfo)
 
 
 def _describe_items(value: Any, kind: type, depth: int) -> str | None:
-    """Return the first items of a collection, described, or None for any other value."""
-
-    def join(items: Iterable[str], length: int) -> str:
-        return ", ".join(items) + (f", {CUT} {length} in all" if length > MAX_ITEMS else "")
-
-    if kind in (dict, list, set, frozenset, tuple):
-        first = list(islice(value.items() if kind is dict else value, MAX_ITEMS))
+    """Return the first items of a collection or object, described, or None if it has none."""
     if kind is dict:
-        pairs = (f"{describe(name, depth)}: {describe(item, depth)}" for name, item in first)
-        return f"{{{join(pairs, len(value))}}}"
-    if kind is list:
-        return f"[{join((describe(item, depth) for item in first), len(value))}]"
-    if kind in (set, frozenset):
-        return f"{{{join(sorted(describe(item, depth) for item in first), len(value))}}}"
-    if kind is tuple:
-        end = "," if len(value) == 1 else ""
-        return f"({join((describe(item, depth) for item in first), len(value))}{end})"
-    if issubclass(kind, tuple) and (names := vars(kind).get("_fields")):
-        items = zip(names, tuple.__iter__(value), strict=False)
-        return f"{kind.__name__}({', '.join(f'{n}={describe(item, depth)}' for n, item in items)})"
-    return None
+        first = [f"{describe(k, depth)}: {describe(v, depth)}" for k, v in _first(value.items())]
+        before, after = "{", "}"
+    elif kind in (list, tuple, set, frozenset):
+        first = [describe(item, depth) for item in _first(value)]
+        before, after = _BRACKETS.get(kind, ("{", "}"))
+        if kind is tuple and len(value) == 1:
+            after = ",)"
+        if before == "{":
+            first.sort()
+    elif (value := _attributes(value, kind)) is not None:
+        first = [f"{name}={describe(item, depth)}" for name, item in _first(value)]
+        before, after = f"{kind.__name__}(", ")"
+    else:
+        return None
+    more = f", {CUT} {len(value)} in all" if len(value) > MAX_ITEMS else ""
+    return before + ", ".join(first) + more + after
+
+
+_BRACKETS = {list: ("[", "]"), tuple: ("(", ")")}
+
+
+def _first(items: Iterable[Any]) -> list[Any]:
+    return list(islice(items, MAX_ITEMS))
+
+
+def _attributes(value: Any, kind: type) -> list[tuple[str, Any]] | None:
+    """Return the columns of a row, or the fields or public attributes of an object, if shown.
+
+    A plain object with many attributes, or with others than texts, numbers and lists, shows none:
+    it is a machine rather than data.
+    """
+    if kind is sqlite3.Row:
+        return list(zip(value.keys(), tuple(value), strict=True))
+    if issubclass(kind, tuple):
+        names = vars(kind).get("_fields")
+        return list(zip(names, tuple.__iter__(value), strict=False)) if names else None
+    slots = (vars(base)["__dict__"] for base in kind.__mro__ if "__dict__" in vars(base))
+    slot = next(slots, None)
+    if (
+        issubclass(kind, type) or type(slot) is not GetSetDescriptorType
+    ):  # not even `__dict__` may be a property
+        return None
+    stored = dict.items(slot.__get__(value))
+    found = [(name, item) for name, item in stored if type(name) is str and name[:1] != "_"]
+    is_data = len(found) <= MAX_ITEMS and all(type(item) in _DATA for _, item in found)
+    return found if found and (is_data or "__dataclass_fields__" in vars(kind)) else None
 
 
 def _items(value: Any, kind: type) -> Iterable[tuple[str, Any]]:
     """Return the items of a collection with their keys or field names, or with ""."""
     if kind is dict:
         return ((key if type(key) is str else "", item) for key, item in value.items())
-    if issubclass(kind, tuple) and (fields := vars(kind).get("_fields")):
-        return zip(fields, tuple.__iter__(value), strict=False)
-    return (("", item) for item in (value if kind in (list, tuple) else ()))
+    if kind in (list, tuple):
+        return (("", item) for item in value)
+    return _attributes(value, kind) or ()
 
 
 def describe_error(error: BaseException) -> str:
@@ -118,37 +162,44 @@ def show_bytes(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
+class Record:
+    """Base of what a trace consists of: `Secrets.hide` hides the secrets in its attributes."""
+
+
 class Secrets:
-    """The secrets of one request, by value, to hide them wherever they appear in its story."""
+    """The secrets of one request, by value, to hide them wherever they appear in its trace."""
 
     def __init__(self) -> None:
-        self.values: set[str] = set()  # in all forms in which they may appear
-        self._ordered: list[str] | None = None  # the same by length, computed on demand
+        self.values: set[str] = set()
+        self._written: list[str] = []  # in all forms in which they may appear; the longest first
+        self._known = 0  # number of values that it was made of
 
     def add(self, name: str, value: Any, depth: int = 0) -> None:
         """Hide the value if its name marks it as secret, and any secrets within it."""
-        is_secret = bool(_SECRET_NAME.search(name))
+        is_secret = _is_secret(name)
         kind = type(value)
-        if is_secret and kind in (str, bytes, int, float):
+        if (is_secret and kind in (str, bytes, int, float)) or (
+            kind is str and _SECRET.search(value[:1000])
+        ):
             self._hide(value)
-        if depth == MAX_DEPTH:
-            return
-        for key, item in islice(_items(value, kind), MAX_SEARCHED):
-            self.add(f"{name} {key}" if is_secret else key, item, depth + 1)
+        elif depth < MAX_DEPTH and kind not in _PLAIN:
+            for key, item in islice(_items(value, kind), MAX_SEARCHED):
+                self.add(f"{name} {key}" if is_secret else key, item, depth + 1)
 
     def add_header(self, name: str, value: str) -> None:
         """Hide the secrets in a header: credentials (RFC 9110, 11.6), cookies, URLs."""
         name = name.lower()
         if "authorization" in name:
             _, _, credentials = value.strip().partition(" ")
-            for secret in [value, credentials.strip(), *re.split('[\\s,="]+', credentials)]:
-                if len(secret) >= _SHORT:
-                    self._hide(secret)
-            self._hide_basic(credentials)
+            for secret in [credentials or value, *re.findall('=\\s*"?([^",]+)', credentials)]:
+                self._hide(secret.strip())
+            if re.fullmatch("[A-Za-z0-9+/]+=*", credentials) and len(credentials) % 4 == 0:
+                decoded = base64.b64decode(credentials)  # user name and password (RFC 7617)
+                self._hide(decoded)
+                self._hide(decoded.partition(b":")[2])
         elif name in ("cookie", "set-cookie"):
             self._hide(value)
-            pairs = value.split(";")[:1] if name == "set-cookie" else value.split(";")
-            for pair in pairs:
+            for pair in value.split(";")[: 1 if name == "set-cookie" else None]:
                 self._hide_encoded(pair.partition("=")[2].strip(' "'))
         else:
             self.add(name, value)
@@ -157,95 +208,139 @@ class Secrets:
                 if found := re.search("//([^/?#]*)@", value):
                     self._hide(found[1].partition(":")[2])
 
-    def _hide_basic(self, credentials: str) -> None:
-        """Hide a user name and password in base64 (RFC 7617)."""
-        try:
-            decoded = base64.b64decode(credentials, validate=True)
-        except ValueError:
-            return
-        self._hide(decoded)
-        self._hide(decoded.partition(b":")[2])
-
     def add_body(self, content_type: str, body: bytes) -> None:
-        """Hide the secret fields of a form, or of JSON, XML or HTML."""
-        text = show_bytes(body)
-        if content_type.startswith("multipart/"):
-            head = f"Content-Type: {content_type}\r\n\r\n".encode()
-            for part in email.message_from_bytes(head + body).walk():
-                name = part.get_param("name", "", "content-disposition")
-                if not part.is_multipart():
-                    self.add(str(name), part.get_payload(decode=True))
+        """Hide the secret fields at the beginning of a form, or of JSON or HTML."""
+        body = body[:MAX_BODY_SEARCHED]
+        boundary = re.search('^multipart/.*boundary="?([^";,]+)', content_type)
+        if boundary:
+            for part in body.split(b"--" + boundary[1].encode("latin-1", "replace")):
+                head, _, value = part.partition(b"\r\n\r\n")
+                if name := re.search(rb'\bname="?([^";\r\n]*)', head):
+                    self.add(show_bytes(name[1]), value.removesuffix(b"\r\n"))
         elif "json" in content_type:
-            for name, value in re.findall(r'"([^"\\]*)"\s*:\s*"((?:[^"\\]|\\.)*)"', text):
-                self.add(name, value)
-            with suppress(ValueError):
-                self.add("", json.loads(text))
-        elif "xml" in content_type or "html" in content_type:
-            for name, value in re.findall(r"<([\w:.-]{1,50})[^<>]*>([^<]*)</\1>", text):
-                self.add(name, html.unescape(value))
-            for tag in re.findall("<input[^<>]*>", text):
-                given = dict(re.findall(r'\b(name|value)="([^"]*)"', tag))
-                self.add(given.get("name", ""), html.unescape(given.get("value", "")))
+            self._add_json(show_bytes(body))
+        elif "html" in content_type:
+            for tag in re.findall("<(?:input|meta)[^<>]*>", show_bytes(body)):
+                given = {
+                    n: v for n, _, v in re.findall(r"""\b(name|value|content)=(["'])(.*?)\2""", tag)
+                }
+                value = given.get("value") or given.get("content", "")
+                self.add(given.get("name", ""), html.unescape(value))
         else:
-            self.add_form(text)
+            self.add_form(show_bytes(body))
+
+    def _add_json(self, text: str) -> None:
+        """Hide the values of secret names, also in JSON whose end is missing."""
+        end = 0
+        for found in re.finditer(r'"([^"\\]{1,100})"\s*:\s*', text):
+            if found.start() >= end and _is_secret(found[1]):
+                try:
+                    value, end = _decode(text, found.end())
+                    if isinstance(value, str):
+                        self._hide(text[found.end() + 1 : end - 1])  # as it is written
+                except (ValueError, RecursionError):
+                    value, end = re.findall(r'[^\s"{}\[\]:,]+', text[found.end() :]), len(text)
+                for leaf in _leaves(value):
+                    self._hide(leaf)
 
     def add_form(self, encoded: str) -> None:
         """Hide the secret fields of `a=1&b=2`, in a body or after the "?" of a URL."""
-        for pair in encoded.split("&"):
-            name, _, value = pair.partition("=")
-            if _SECRET_NAME.search(unquote_plus(name)):
+        for name, value in re.findall("(?:^|&)([^&=]{1,100})=([^&]+)", encoded):
+            if _is_secret(unquote_plus(name) if "%" in name else name):
                 self._hide_encoded(value.rstrip())
 
     def _hide_encoded(self, value: str) -> None:
         """Hide a value that may be percent-encoded, and its decoded forms."""
         self._hide(value)
-        self._hide(unquote_to_bytes(value.replace("+", " ")))
-        self._hide(unquote_to_bytes(value))
+        if "%" in value or "+" in value:
+            self._hide(unquote_to_bytes(value.replace("+", " ")))
+            self._hide(unquote_to_bytes(value))
 
     def _hide(self, value: object) -> None:
         if isinstance(value, bytes):  # an application may decode it either way
             self._hide(show_bytes(value))
             value = value.decode("latin-1")
-        text = str(value)
-        if len(lines := text.splitlines()) > 1:  # which are shown one below another
-            for line in lines:
-                self._hide(line)
-        if text.strip():
-            written = {way(text) for way in _WAYS_TO_WRITE}
-            self.values |= {way(once) for once in written for way in _WAYS_TO_WRITE}
-            self._ordered = None
+        if text := str(value).strip():
+            self.values.add(text)
 
-    def hide(self, value: Any) -> Any:
-        """Return the value with all secrets hidden, recursively in tuples and lists."""
+    def hide(self, value: Any, done: dict[int, Any] | None = None) -> Any:
+        """Return the value with all secrets hidden, recursively in what a trace consists of."""
+        done = {} if done is None else done  # the records that are hidden, by identity
+        kind = type(value)
         if isinstance(value, str):
-            return self._hide_in_text(str(value))  # a plain str: a subclass may mark HTML
-        if isinstance(value, list):
-            return [self.hide(item) for item in value]
-        if isinstance(value, tuple):
-            items = [self.hide(item) for item in value]
-            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-        return value
+            return self._hide_in_text(str(value))
+        if kind is bytes:
+            text = self._hide_in_text(value.decode("utf-8", "surrogateescape"))
+            return text.encode("utf-8", "surrogateescape")
+        if kind in (list, tuple):
+            return kind(self.hide(item, done) for item in value)
+        if kind is dict:
+            return {name: self.hide(item, done) for name, item in value.items()}
+        if kind is Line:
+            return value._replace(text=self._hide_in_text(value.code))
+        if isinstance(value, Record) and id(value) not in done:
+            hidden = done[id(value)] = copy(value)
+            for name, item in vars(value).items():
+                setattr(hidden, name, self.hide(item, done))
+        return done.get(id(value), value)
 
     def _hide_in_text(self, text: str) -> str:
-        if self._ordered is None:  # longest first, since one may contain another
-            self._ordered = sorted(self.values, key=len, reverse=True)
-        for secret in self._ordered:
+        if self._known != len(self.values):
+            written = {form for value in self.values for form in _forms(value)}
+            self._written = sorted(written, key=len, reverse=True)  # one may contain another
+            self._known = len(self.values)
+        for secret in self._written:
             if secret not in text:
                 continue
-            if len(secret) >= _SHORT:
-                text = text.replace(secret, HIDDEN)
+            if _is_word(secret):
+                whole = rf"""(?:(?<=[='"])|(?<=":)|(?<=: )){re.escape(secret)}(?!\w)"""
+                text = re.sub(
+                    rf"{whole}|^{re.escape(secret)}(?=\r?$)", HIDDEN, text, flags=re.MULTILINE
+                )
             else:
-                text = re.sub(rf"((?<=[='\">])|(?<=: )){re.escape(secret)}(?!\w)", HIDDEN, text)
+                text = text.replace(secret, HIDDEN)
+        text = _SECRET.sub(HIDDEN, text)
         return self._hide_beginnings(text) if CUT in text else text
 
     def _hide_beginnings(self, text: str) -> str:
         """Hide the beginnings of secrets that were cut off."""
-        pieces = text.split(CUT)
-        for index, piece in enumerate(pieces[:-1]):
-            likely = [secret for secret in [*self.values] if secret[:3] in piece]
+        *pieces, last = text.split(CUT)
+        for index, piece in enumerate(pieces):
+            likely = (s for s in self._written if s[:3] in piece and not _is_word(s))
             if size := max((_overlap(piece, secret) for secret in likely), default=0):
                 pieces[index] = piece[:-size] + HIDDEN
-        return CUT.join(pieces)
+        return CUT.join([*pieces, last])
+
+
+@lru_cache(10_000)
+def _is_secret(name: str) -> bool:
+    return bool(_SECRET_NAME.search(name[:MAX_TEXT]))
+
+
+def _is_word(secret: str) -> bool:
+    """Return whether it may occur in other texts by chance: hide it only as a whole value."""
+    return len(secret) < 4 or (len(secret) < 8 and secret.isalpha())
+
+
+_decode = json.JSONDecoder().raw_decode
+
+
+def _leaves(value: Any) -> Iterable[Any]:
+    """Yield the texts and numbers in a value of JSON."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
+    elif not isinstance(value, bool | None):
+        yield value
+
+
+def _forms(text: str) -> set[str]:
+    """Return the forms in which a secret may appear, up to twice encoded."""
+    if re.fullmatch("[a-zA-Z0-9_.-]+", text):
+        return {text}
+    once = {way(text) for way in _WAYS_TO_WRITE}
+    wire = text.encode("latin-1", "backslashreplace").decode("utf-8", "surrogateescape")
+    return {way(form) for form in once for way in _WAYS_TO_WRITE} | {wire}
 
 
 # Unchanged, and as encoded in a URL, in HTML, in JSON and by Python.
@@ -254,11 +349,10 @@ _WAYS_TO_WRITE: list[Callable[[str], str]] = [
     quote,
     quote_plus,
     html.escape,
-    lambda text: quote(text, safe=""),
+    lambda text: html.escape(text).replace("&#x27;", "&#39;"),  # as in Jinja
     lambda text: json.dumps(text)[1:-1],
     lambda text: repr(text)[1:-1],
     lambda text: repr(f"'\"{text}")[4:-1],  # with both quotation marks, repr escapes one
-    lambda text: html.escape(text).replace("&#x27;", "&#39;"),  # as in Jinja
     lambda text: repr(text.encode("latin-1", "backslashreplace"))[2:-1],
     lambda text: repr(text.encode("utf-8", "backslashreplace"))[2:-1],
 ]
@@ -266,11 +360,5 @@ _WAYS_TO_WRITE: list[Callable[[str], str]] = [
 
 def _overlap(text: str, secret: str) -> int:
     """Return how many characters of the secret's beginning end the text; 0 if fewer than 3."""
-    end = text[-8:]
-    found = secret.rfind(end) if end else -1
-    while found >= 0:
-        if text.endswith(secret[: found + len(end)]):
-            return found + len(end)
-        found = secret.rfind(end, 0, found + len(end) - 1)
-    sizes = range(min(7, len(secret) - 1), 2, -1)
+    sizes = range(min(len(text), len(secret) - 1), 2, -1)
     return next((size for size in sizes if text.endswith(secret[:size])), 0)

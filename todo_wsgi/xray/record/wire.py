@@ -48,6 +48,7 @@ def _watch_head(build_head: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
         head = build_head(task)
         if trace := _trace_of(task):
             trace.sent_head, trace.sent_at = head, time.perf_counter()
+            trace.head_size = len(head)
             trace.is_servers_page = isinstance(task, ErrorTask)
         return head
 

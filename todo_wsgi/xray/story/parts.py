@@ -24,7 +24,7 @@ from todo_wsgi.xray.record.trace import (
     is_part,
     is_proxied,
 )
-from todo_wsgi.xray.record.values import CUT, HIDDEN, cut, show_bytes
+from todo_wsgi.xray.record.values import CUT, cut, show_bytes
 from todo_wsgi.xray.story.curl import curl
 from todo_wsgi.xray.story.document import (
     THREAD,
@@ -67,15 +67,13 @@ def tell(trace: Trace, traces: Traces) -> Story:
         first, *content = describe_part(trace)
         here = [lesson for lesson in lessons if lesson.part == number]
         elements = [item for item in [*content, *map(_remark, here)] if isinstance(item, Element)]
-        for item in (inner for outer in elements for inner in outer.iter()):
-            item.text, item.tail = trace.secrets.hide((item.text, item.tail))
+        for line in (span for item in elements for span in item.iter("span")):
+            line[0].text = trace.secrets.hide(line[0].text)  # source code
         is_open = any(lesson.is_mistake for lesson in here)
         essence = cut(" ".join(str(first).split()), MAX_LINE)
         parts.append(Part(number, short, title, essence, elements, is_open))
     lanes = ["Browser", trace.server, "Application", "SQLite"]
-    story = Story(summary, lanes, _messages(trace), parts, curl(trace), _facts(trace))
-    hidden: Story = trace.secrets.hide(story)
-    return hidden
+    return Story(summary, lanes, _messages(trace), parts, curl(trace), _facts(trace))
 
 
 def _remark(lesson: Lesson) -> Element:
@@ -92,7 +90,7 @@ def summarize(trace: Trace, traces: Traces) -> Summary:
         if lesson.is_mistake:
             where = f"{lesson.part}. {_PARTS[lesson.part - 1][0]}"
             mistakes.append(Headline(lesson.headline, lesson.part, where))
-    summary = Summary(
+    return Summary(
         trace.number,
         time.strftime("%H:%M:%S", time.localtime(trace.time)),
         f"{trace.method} {cut(trace.target, 80)}",
@@ -102,8 +100,6 @@ def summarize(trace: Trace, traces: Traces) -> Summary:
         trace.came_from or (trace.page if is_part(trace) else None),
         mistakes,
     )
-    hidden: Summary = trace.secrets.hide(summary)
-    return hidden
 
 
 def _kind(trace: Trace) -> str:
@@ -149,7 +145,7 @@ def _limit(text: str, size: int) -> Iterator[Element]:
 @part("Sent", "What the browser sent")
 def _sent(trace: Trace) -> Iterator[Content]:
     raw, headers = trace.raw, trace.request_headers
-    size = raw.size - len(raw.head) if raw else sum(read.size for read in trace.reads)
+    size = raw.size - raw.head_size if raw else sum(read.size for read in trace.reads)
     body = f"a body of {count(size, 'byte')}" if size else "no body"
     yield f"{trace.method} {cut(trace.target, 40)}, {count(len(headers), 'header')}, {body}"
     if raw is None:
@@ -167,7 +163,7 @@ def _sent(trace: Trace) -> Iterator[Content]:
     yield code(_show_lines(raw.head))
     if raw.body:
         yield paragraph(f"After the empty line, the body: {count(size, 'byte')}.")
-        if HIDDEN in show_bytes(trace.read_body) and HIDDEN not in show_bytes(raw.body):
+        if raw.is_hidden:
             yield paragraph("It arrived in chunks and contains a secret, so it is not shown.")
         else:
             yield from _limit(_show_lines(raw.body), size)
@@ -541,7 +537,7 @@ def _messages(trace: Trace) -> list[Message]:
         text = error or trace.status or trace.outcome
         found.append((trace.answered, Message(application, server, text)))
     if trace.sent_head is not None and trace.sent_at:
-        size = count(len(trace.sent_head) + trace.sent_size, "byte")
+        size = count(trace.head_size + trace.sent_size, "byte")
         found.append((trace.sent_at, Message(server, browser, f"{trace.outcome}, {size}")))
     elif trace.finished:
         found.append((trace.finished, Message(server, browser, trace.outcome)))
