@@ -61,53 +61,20 @@ PLAIN = [("Content-Type", "text/plain")]
 OWN_PAGE = "500 Internal Server Error (the server's own page)"
 
 
-def no_return(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
+def returning(body: Any, status: Any = "200 OK", headers: Any = PLAIN) -> Any:
+    def app(_environ: Any, start_response: Any) -> Any:
+        start_response(status, headers)
+        return body
 
-
-def text_in_list(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
-    return ["hello"]
-
-
-def number_in_list(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
-    return [5]
-
-
-def text(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
-    return "hello"
-
-
-def only_bytes(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
-    return b"hello"
-
-
-def number(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
-    return 5
+    return app
 
 
 def no_start(_environ: Any, _start_response: Any) -> Any:
     return [b"hello"]
 
 
-def number_as_status(_environ: Any, start_response: Any) -> Any:
-    start_response(200, PLAIN)
-    return [b"hello"]
-
-
-def headers_as_dict(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", {"Content-Type": "text/plain"})
-    return [b"hello"]
-
-
 def twice(_environ: Any, start_response: Any) -> Any:
-    start_response("404 Not Found", PLAIN)
-    start_response("200 OK", PLAIN)
-    return [b"hello"]
+    return [start_response("404 Not Found", PLAIN), start_response("200 OK", PLAIN)]
 
 
 def fails(_environ: Any, _start_response: Any) -> Any:
@@ -117,13 +84,19 @@ def fails(_environ: Any, _start_response: Any) -> Any:
 @pytest.mark.parametrize(
     ("app", "mistake"),
     [
-        (no_return, "The application returned None: a return is missing."),
-        (number_in_list, "The body contains 5, not bytes."),
-        (only_bytes, "The body is bytes without a list around it."),
-        (number, "The application returned 5, not a list of bytes."),
+        (returning(None), "The application returned None: a return is missing."),
+        (returning([5]), "The body contains 5, not bytes."),
+        (returning(b"hello"), "The body is bytes without a list around it."),
+        (returning(5), "The application returned 5, not a list of bytes."),
         (no_start, "start_response was never called."),
-        (number_as_status, "The status is 200, not text. Write number and words in quotes"),
-        (headers_as_dict, "The headers are {'Content-Type': 'text/plain'}, not a list."),
+        (
+            returning([b""], status=200),
+            "The status is 200, not text. Write number and words in quotes",
+        ),
+        (
+            returning([b""], headers={"Content-Type": "text/plain"}),
+            "The headers are {'Content-Type': 'text/plain'}, not a list.",
+        ),
         (twice, "start_response was called twice, the second time at tests/xray/test_answers.py:"),
         (fails, ""),
     ],
@@ -145,8 +118,8 @@ def test_an_answer_that_fails_in_the_server_is_told_as_what_the_browser_got(
 @pytest.mark.parametrize(
     ("app", "mistake"),
     [
-        (text, "The body is text, not a list of bytes. Put .encode() behind it"),
-        (text_in_list, "The body is text, not bytes. Put .encode() behind it"),
+        (returning("hello"), "The body is text, not a list of bytes. Put .encode() behind it"),
+        (returning(["hello"]), "The body is text, not bytes. Put .encode() behind it"),
     ],
 )
 def test_text_instead_of_bytes_is_cut_off_after_the_head(app: Any, mistake: str) -> None:
@@ -180,7 +153,7 @@ def test_a_browser_that_leaves_is_no_error_of_the_server() -> None:
     def app(_environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)
         while True:
-            yield b"x" * 100_000
+            yield b"milk\n" * 20_000
 
     with served(app) as (client, port):
         with socket.create_connection(("127.0.0.1", port), 20) as connection:
@@ -314,8 +287,7 @@ def test_a_request_that_still_runs_is_in_the_list_with_its_line() -> None:
 def test_between_two_chunks_a_request_runs_at_no_line() -> None:
     def app(_environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [*PLAIN, ("Set-Cookie", "key=geheimnis")])
-        yield b"first"
-        yield b"second"
+        yield from (b"first", b"second")
 
     with watching(app) as client:
         body: Any = client.xray(client_environ(), lambda *_: lambda _: None)
@@ -438,14 +410,9 @@ def test_reads_of_one_line_are_added_up() -> None:
 
 
 def test_an_x_ray_of_an_x_ray_records_once() -> None:
-    with watching(fails_not) as inner, watching(inner.xray) as outer:
+    with watching(returning([b"hello"])) as inner, watching(inner.xray) as outer:
         assert outer.get("/").text == "hello"
         assert len(outer.xray.traces.last()) == 1
         assert not inner.xray.traces.last()
         assert inner.get("/").text == "hello"
         assert len(inner.xray.traces.last()) == 1
-
-
-def fails_not(_environ: Any, start_response: Any) -> list[bytes]:
-    start_response("200 OK", PLAIN)
-    return [b"hello"]
