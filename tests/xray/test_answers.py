@@ -99,6 +99,7 @@ def fails(_environ: Any, _start_response: Any) -> Any:
         ),
         (twice, "start_response was called twice, the second time at tests/xray/test_answers.py:"),
         (fails, ""),
+        (lambda _: [], ""),
     ],
 )
 def test_an_answer_that_fails_in_the_server_is_told_as_what_the_browser_got(
@@ -111,6 +112,8 @@ def test_an_answer_that_fails_in_the_server_is_told_as_what_the_browser_got(
     told = seen.text(part=8)
     assert f"✗ {mistake}" in told or not mistake
     assert "then the server's own page, 110 bytes" in told
+    assert "text/plain; charset=utf-8 the server" in told
+    assert "the application" not in told.partition("Headers:")[2].partition("On the wire")[0]
     assert "found no error" not in told
     assert f"The browser shows what it got: {OWN_PAGE}." in seen.text(part=9)
 
@@ -222,6 +225,7 @@ def test_a_content_length_that_counts_characters_is_a_mistake(app: Any) -> None:
     text = seen.text(part=8)
     assert "✗ Content-Length is 3, but the body has 7 bytes: the browser takes only the" in text
     assert "bytes of head, then 3 bytes" in text
+    assert r"gr\xc3 " in text
 
 
 @pytest.mark.parametrize("app", with_length("10", b"gr\xc3\xbc\xc3\x9fe"))
@@ -416,3 +420,10 @@ def test_an_x_ray_of_an_x_ray_records_once() -> None:
         assert not inner.xray.traces.last()
         assert inner.get("/").text == "hello"
         assert len(inner.xray.traces.last()) == 1
+
+
+def test_under_another_server_only_the_fault_is_known() -> None:
+    with watching(returning(["hello"])) as client:
+        client.xray(client_environ(), lambda *_: lambda _: None)
+        assert client.story().summary.status == "an invalid response"
+        assert "✗ The body is text, not bytes." in client.text(part=8)

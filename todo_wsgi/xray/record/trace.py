@@ -1,7 +1,7 @@
 """The record of one request, and of the last requests.
 
 The recording modules (`calls.py`, `sql.py`, `wire.py`, `middleware.py`) write to the `Trace` that
-is current in their thread; `story.py` reads it afterwards.
+is current in their thread; the story reads it, afterwards or meanwhile.
 """
 
 import functools
@@ -373,8 +373,8 @@ class Trace:
 
     @property
     def text(self) -> str:
-        """The beginning of the response body as text, decompressed if necessary."""
-        body = self.body
+        """The beginning of the response body as sent, as text, decompressed if necessary."""
+        body = self.body[: self.sent_size]
         if self.header("content-encoding") == "gzip":
             try:
                 body = zlib.decompressobj(31).decompress(body, MAX_BODY)
@@ -386,10 +386,7 @@ class Trace:
         return describe(body)
 
 
-# The current trace of each thread
-
-
-_current: dict[int, Trace] = {}  # by thread
+_current: dict[int, Trace] = {}  # the trace that each thread records
 
 
 def current() -> Trace | None:

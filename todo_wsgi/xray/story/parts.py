@@ -381,7 +381,8 @@ def _response(trace: Trace) -> Iterable[Block]:
     if not trace.status:
         yield Text("The application did not call start_response.")
     else:
-        yield Text(f"Status {trace.status}, {_body(trace)}.")
+        what = "but this was not sent" if trace.is_servers_page else _body(trace)
+        yield Text(f"Status {trace.status}, {what}.")
     yield Table("Headers", ("Header", "Value", "Set by"), list(_response_headers(trace)))
     yield _source(trace.response_line)
     if trace.server_error and not trace.error:
@@ -406,8 +407,9 @@ def _body(trace: Trace) -> str:
 
 
 def _response_headers(trace: Trace) -> Iterable[tuple[str, str, str]]:
-    own = {name.lower() for name, _ in trace.headers}
-    for name, value in trace.headers:
+    passed_on = [] if trace.is_servers_page else trace.headers
+    own = {name.lower() for name, _ in passed_on}
+    for name, value in passed_on:
         yield name, value, "the application"
     for name, value in trace.sent_headers:
         if name.lower() not in own:
