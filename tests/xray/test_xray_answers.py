@@ -61,53 +61,20 @@ PLAIN = [("Content-Type", "text/plain")]
 OWN_PAGE = "500 Internal Server Error (the server's own page)"
 
 
-def no_return(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
+def returning(body: Any, status: Any = "200 OK", headers: Any = PLAIN) -> Any:
+    def app(_environ: Any, start_response: Any) -> Any:
+        start_response(status, headers)
+        return body
 
-
-def text_in_list(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
-    return ["hello"]
-
-
-def number_in_list(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
-    return [5]
-
-
-def text(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
-    return "hello"
-
-
-def only_bytes(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
-    return b"hello"
-
-
-def number(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", PLAIN)
-    return 5
+    return app
 
 
 def no_start(_environ: Any, _start_response: Any) -> Any:
     return [b"hello"]
 
 
-def number_as_status(_environ: Any, start_response: Any) -> Any:
-    start_response(200, PLAIN)
-    return [b"hello"]
-
-
-def headers_as_dict(_environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", {"Content-Type": "text/plain"})
-    return [b"hello"]
-
-
 def twice(_environ: Any, start_response: Any) -> Any:
-    start_response("404 Not Found", PLAIN)
-    start_response("200 OK", PLAIN)
-    return [b"hello"]
+    return [start_response("404 Not Found", PLAIN), start_response("200 OK", PLAIN)]
 
 
 def fails(_environ: Any, _start_response: Any) -> Any:
@@ -117,18 +84,25 @@ def fails(_environ: Any, _start_response: Any) -> Any:
 @pytest.mark.parametrize(
     ("app", "mistake"),
     [
-        (no_return, "The application returned None: a return is missing."),
-        (number_in_list, "The body contains 5, not bytes."),
-        (only_bytes, "The body is bytes without a list around it."),
-        (number, "The application returned 5, not a list of bytes."),
+        (returning(None), "The application returned None: a return is missing."),
+        (returning([5]), "The body contains 5, not bytes."),
+        (returning(b"hello"), "The body is bytes without a list around it."),
+        (returning(5), "The application returned 5, not a list of bytes."),
         (no_start, "start_response was never called."),
-        (number_as_status, "The status is 200, not text. Write number and words in quotes"),
-        (headers_as_dict, "The headers are {'Content-Type': 'text/plain'}, not a list."),
+        (
+            returning([b""], status=200),
+            "The status is 200, not text. Write number and words in quotes",
+        ),
+        (
+            returning([b""], headers={"Content-Type": "text/plain"}),
+            "The headers are {'Content-Type': 'text/plain'}, not a list.",
+        ),
         (
             twice,
             "start_response was called twice, the second time at tests/xray/test_xray_answers.py:",
         ),
         (fails, ""),
+        (lambda _: [], ""),
     ],
 )
 def test_an_answer_that_fails_in_the_server_is_told_as_what_the_browser_got(
@@ -141,6 +115,8 @@ def test_an_answer_that_fails_in_the_server_is_told_as_what_the_browser_got(
     told = seen.text(part=8)
     assert f"{mistake}" in told or not mistake
     assert "(the server's own page), a body of 110 bytes" in told
+    assert "text/plain; charset=utf-8 waitress" in told
+    assert "the application " not in told.partition("Set by")[2].partition("✗")[0]
     assert "found no error" not in told
     assert f"It shows what it got: {OWN_PAGE}" in seen.text(part=9)
 
@@ -148,8 +124,8 @@ def test_an_answer_that_fails_in_the_server_is_told_as_what_the_browser_got(
 @pytest.mark.parametrize(
     ("app", "mistake"),
     [
-        (text, "The body is text, not a list of bytes. Put .encode() behind it"),
-        (text_in_list, "The body is text, not bytes. Put .encode() behind it"),
+        (returning("hello"), "The body is text, not a list of bytes. Put .encode() behind it"),
+        (returning(["hello"]), "The body is text, not bytes. Put .encode() behind it"),
     ],
 )
 def test_text_instead_of_bytes_is_cut_off_after_the_head(app: Any, mistake: str) -> None:
@@ -183,7 +159,7 @@ def test_a_browser_that_leaves_is_no_error_of_the_server() -> None:
     def app(_environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)
         while True:
-            yield b"x" * 100_000
+            yield b"milk\n" * 20_000
 
     with served(app) as (client, port):
         with socket.create_connection(("127.0.0.1", port), 20) as connection:
@@ -252,6 +228,7 @@ def test_a_content_length_that_counts_characters_is_a_mistake(app: Any) -> None:
     text = seen.text(part=8)
     assert "Content-Length is 3, but the body has 7 bytes: the browser takes only the" in text
     assert "a body of 3 bytes" in text
+    assert r"gr\xc3 " in text
 
 
 @pytest.mark.parametrize("app", with_length("10", b"gr\xc3\xbc\xc3\x9fe"))
@@ -315,8 +292,7 @@ def test_a_request_that_still_runs_is_in_the_list_with_its_line() -> None:
 def test_between_two_chunks_a_request_runs_at_no_line() -> None:
     def app(_environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [*PLAIN, ("Set-Cookie", "key=geheimnis")])
-        yield b"first"
-        yield b"second"
+        yield from (b"first", b"second")
 
     with watching(app) as client:
         body: Any = client.xray(client_environ(), lambda *_: lambda _: None)
@@ -440,7 +416,7 @@ def test_reads_of_one_line_are_added_up() -> None:
 
 
 def test_an_x_ray_of_an_x_ray_records_once() -> None:
-    with watching(fails_not) as inner, watching(inner.xray) as outer:
+    with watching(returning([b"hello"])) as inner, watching(inner.xray) as outer:
         assert outer.get("/").text == "hello"
         assert len(outer.xray.traces.last()) == 1
         assert not inner.xray.traces.last()
@@ -448,6 +424,8 @@ def test_an_x_ray_of_an_x_ray_records_once() -> None:
         assert len(inner.xray.traces.last()) == 1
 
 
-def fails_not(_environ: Any, start_response: Any) -> list[bytes]:
-    start_response("200 OK", PLAIN)
-    return [b"hello"]
+def test_under_another_server_only_the_fault_is_known() -> None:
+    with watching(returning(["hello"])) as client:
+        client.xray(client_environ(), lambda *_: lambda _: None)
+        assert client.story().summary.status == "an invalid response"
+        assert "The body is text, not bytes." in client.text(part=8)

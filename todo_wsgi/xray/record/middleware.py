@@ -186,7 +186,8 @@ class _Recording:
         self._traces.end(self.trace)
 
 
-_ITERATION = ("__iter__", "__getitem__")
+# A list and the like can be iterated; an async function has a lesson of its own.
+_ITERATION = ("__iter__", "__getitem__", "__await__", "__aiter__")
 
 
 def _is_header(header: Any) -> bool:

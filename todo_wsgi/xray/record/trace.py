@@ -1,7 +1,7 @@
 """The record of one request, and of the last requests.
 
 The recording modules (`calls.py`, `sql.py`, `wire.py`, `middleware.py`) write to the `Trace` that
-is current in their thread; `story.py` reads it afterwards.
+is current in their thread; the story reads it, afterwards or meanwhile.
 """
 
 import functools
@@ -287,34 +287,44 @@ class Trace(Record):
         return self.environ.get("SERVER_SOFTWARE", "").partition("/")[0] or "server"
 
     @property
+    def sent_status(self) -> str:
+        """The status of the response as sent, or else as passed to start_response."""
+        line = (self.sent_head or b"").partition(b"\r\n")[0].decode("latin-1")
+        return line.partition(" ")[2] or self.status
+
+    @property
+    def code(self) -> int:
+        """The status code of the response, or 0 without one."""
+        code = self.sent_status[:3]
+        return int(code) if code.isascii() and code.isdigit() else 0
+
+    @property
     def outcome(self) -> str:
         """The status of the response as the browser got it, or what happened instead."""
         if self.is_running:
             line = self.where()
             place = f", at {line.name}:{line.number}" if line else ""
             return f"running, {self.ended - self.began:.0f} s{place}"
-        error = self.error or self.server_error
-        if self.sent_head is None:
-            return "an exception" if error else self.status or "no response"
-        sent = self.sent_head.partition(b"\r\n")[0].partition(b" ")[2].decode("latin-1")
-        if self.is_servers_page:
-            return f"{sent} (the server's own page)"
-        return f"{sent}, then cut off" if self.is_cut_off else sent
+        if self.is_servers_page or self.is_cut_off:
+            what = " (the server's own page)" if self.is_servers_page else ", then cut off"
+            return f"{self.sent_status}{what}"
+        if self.sent_head is None and (self.error or self.wrong):
+            return "an exception" if self.error else "an invalid response"
+        return self.sent_status or "no response"
 
     @property
     def is_cut_off(self) -> bool:
         """Whether an exception followed when the head, but not all of the body, was sent."""
-        is_partly_sent = self.sent_head is not None and not self.is_servers_page
-        failed = bool(self.error or self.server_error)
-        return failed and is_partly_sent and self.body_size != self.declared_size
+        is_partly_sent = self.sent_head is not None and self.body_size != self.declared_size
+        return is_partly_sent and bool(self.error or self.server_error) and not self.is_servers_page
 
     @property
     def sent_headers(self) -> list[tuple[str, str]]:
         """The headers of the response as sent, or else as passed to start_response."""
-        if self.sent_head is None:
-            return self.headers
-        lines = self.sent_head.decode("latin-1").split("\r\n")[1:-2]
-        return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+        lines = (self.sent_head or b"").decode("latin-1").split("\r\n")[1:-2]
+        return [
+            (line.partition(": ")[0], line.partition(": ")[2]) for line in lines
+        ] or self.headers
 
     def header(self, name: str) -> str:
         """Return the value of the response header with this lower-case name, or ""."""
@@ -329,10 +339,10 @@ class Trace(Record):
     @property
     def sent_size(self) -> int:
         """The bytes of the body that were sent, as far as known."""
-        declared = self.declared_size
-        if declared is None or self.code in (204, 304):
-            return 0 if self.code in (204, 304) else self.body_size
-        return declared if self.is_servers_page or self.is_file else min(declared, self.body_size)
+        size = 0 if self.code in (204, 304) else self.body_size
+        if (declared := self.declared_size) is None:
+            return size
+        return declared if self.is_servers_page or self.is_file else min(declared, size)
 
     @property
     def redirects_to(self) -> str:
@@ -384,8 +394,8 @@ class Trace(Record):
         return self.raw.body
 
     def read_text(self) -> str:
-        """Return the beginning of the response body as text, decompressed if necessary."""
-        body = self.body
+        """Return the beginning of the body as sent, as text, decompressed if necessary."""
+        body = self.body[: self.sent_size]
         if self.header("content-encoding") == "gzip":
             try:
                 body = zlib.decompressobj(31).decompress(body, MAX_BODY)
@@ -396,18 +406,8 @@ class Trace(Record):
             return show_bytes(body)
         return describe(body)
 
-    @property
-    def code(self) -> int:
-        """The status code of the response, or 0 without one."""
-        head = (self.sent_head or b"").decode("latin-1")
-        code = (head.partition(" ")[2] or self.status)[:3]
-        return int(code) if code.isascii() and code.isdigit() else 0
 
-
-# The current trace of each thread
-
-
-_current: dict[int, Trace] = {}  # by thread
+_current: dict[int, Trace] = {}  # the trace that each thread records
 
 
 def current() -> Trace | None:
@@ -493,32 +493,25 @@ class Traces:
             del self._traces[done[0]]
 
     def _link(self, trace: Trace, others: list[Trace]) -> None:
-        get = trace.environ.get
         before = [other for other in reversed(others) if other.number < trace.number]
         # A connection carries one request after another. So if the last one redirected to this
         # address, it led to this request. A proxy's connection carries requests of many clients.
         last = next((other for other in before if other.client == trace.client), None)
-        if (
-            last
-            and last.redirects_to
-            and _path_of(last.redirects_to) == trace.target
-            and last.led_to is None
-            and all(trace.client)
-            and not is_proxied(trace)
-        ):
+        is_next = last and last.redirects_to and _path_of(last.redirects_to) == trace.target
+        if last and is_next and not last.led_to and all(trace.client) and not is_proxied(trace):
             trace.came_from, last.led_to = last.number, trace.number
-        if referer := get("HTTP_REFERER"):
-            for page in before:
-                if (
-                    page.client[0] == trace.client[0]
-                    and page.environ.get("HTTP_HOST") == get("HTTP_HOST")
-                    and page.target == _path_of(referer)
-                    and page.header("content-type").startswith("text/html")
-                ):
-                    trace.page = page.number
-                    if is_part(trace):
-                        page.needs.append(trace.number)
-                    break
+        get = trace.environ.get
+        for page in before if get("HTTP_REFERER") else ():
+            if (
+                page.client[0] == trace.client[0]
+                and page.environ.get("HTTP_HOST") == get("HTTP_HOST")
+                and page.target == _path_of(get("HTTP_REFERER", ""))
+                and page.header("content-type").startswith("text/html")
+            ):
+                trace.page = page.number
+                if is_part(trace):
+                    page.needs.append(trace.number)
+                break
 
     def last(self) -> list[Trace]:
         """Return the stored traces, newest first."""

@@ -31,25 +31,19 @@ def _watch_received(receive: Callable[[Any, bytes], int]) -> Callable[[Any, byte
     def receive_and_record(parser: Any, data: bytes) -> int:
         is_body = parser.headers_finished
         size = receive(parser, data)
-        _note_received(parser, data, size, is_body)
+        raw: RawRequest = vars(parser).setdefault("raw_request", RawRequest())
+        raw.add(data, size, is_body=is_body)
         return size
 
     return receive_and_record
 
 
-@harmless
-def _note_received(parser: Any, data: bytes, size: int, is_body: bool) -> None:
-    raw: RawRequest = vars(parser).setdefault("raw_request", RawRequest())
-    raw.add(data, size, is_body=is_body)
-
-
 def _watch_head(build_head: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     def build_head_and_record(task: Any) -> bytes:
         head = build_head(task)
-        if trace := _trace_of(task):
-            trace.sent_head, trace.sent_at = head, time.perf_counter()
-            trace.head_size = len(head)
-            trace.is_servers_page = isinstance(task, ErrorTask)
+        is_own = isinstance(task, ErrorTask)
+        now = time.perf_counter()
+        _note(task, sent_head=head, head_size=len(head), sent_at=now, is_servers_page=is_own)
         return head
 
     return build_head_and_record
@@ -62,18 +56,18 @@ def _watch_service(serve: Callable[[Any], None]) -> Callable[[Any], None]:
         except ClientDisconnected:
             raise
         except Exception as error:
-            if trace := _trace_of(task):
-                trace.server_error = describe_error(error)
+            _note(task, server_error=describe_error(error))
             raise
 
     return serve_and_record
 
 
 @harmless
-def _trace_of(task: Any) -> Trace | None:
+def _note(task: Any, **facts: Any) -> None:
     # After an exception, waitress creates another request object for its error page.
-    requests = (task.request, *task.channel.requests[:1])
-    return next((vars(request)["trace"] for request in requests if "trace" in vars(request)), None)
+    for request in (task.request, *task.channel.requests[:1]):
+        if trace := vars(request).get("trace"):
+            vars(trace).update(facts)
 
 
 def find_raw_request(environ: dict[str, Any], trace: Trace) -> RawRequest | None:

@@ -241,12 +241,12 @@ def _types_of_wsgi(trace: Trace, _: Traces) -> Facts:
     )
 
 
-# By what is wrong, and its type if that matters. An async function is told of elsewhere.
+# By what is wrong, and its type if that matters.
 _COMPLAINTS = {
     "status": "The status is {0}, not text. Write number and words in quotes: '200 OK'.",
     "headers": "The headers are {0}, not a list. Write [('Content-Type', 'text/html')].",
-    "header": "The header {0} is not a tuple of two str. Write both in quotes, and commas: "
-    "('Content-Length', '5').",
+    "header": "The header {0} is not a tuple of two str. Write a name and a value, each in "
+    "quotes: ('Content-Length', '5').",
     "again": "start_response was called twice, the second time at {0}. Choose status and headers "
     "first, with if and else; then call it once.",
     "body": "The application returned {0}, not a list of bytes. Write return [page.encode()].",
