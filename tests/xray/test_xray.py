@@ -844,7 +844,7 @@ def test_a_later_patch_by_others_is_preserved(monkeypatch: pytest.MonkeyPatch) -
         (sql, "describe"),
         (sql, "line_of"),
         (calls, "describe"),
-        (calls, "_entries"),
+        (calls, "walk_tb"),
         (todo, "line_of"),
     ],
 )

@@ -28,9 +28,8 @@ class SharedData:
 
     def look_at(self, frame: FrameType) -> None:
         """Note what a function may assign, and what its module has before it runs."""
-        line = Line(frame.f_code.co_filename, frame.f_code.co_firstlineno)
         for name in _names_assigned(frame.f_code):
-            self._assigned.setdefault(name, line)
+            self._assigned.setdefault(name, Line.first(frame.f_code))
         module = frame.f_globals
         if id(module) not in self._modules and len(self._modules) < MAX_MODULES:
             self._modules[id(module)] = module, _collections(module)

@@ -209,7 +209,7 @@ def _body_is_read_once(trace: Trace, _: Traces) -> Facts:
             f"returned {count(sizes[0], 'byte')}, the last one 0. Read it once, into a variable."
         )
     elif sizes:
-        yield f"The body is a stream: {count(sum(sizes), 'byte')} were read and are gone from it."
+        yield f"The body is a stream: what was read, {count(sum(sizes), 'byte')}, is gone from it."
 
 
 @lesson("Bytes, percent-encoding, str and HTML are four stages of one value", part=FORM)
