@@ -251,8 +251,8 @@ def keep(_: WSGIEnvironment) -> None:
 @pytest.mark.parametrize(
     ("act", "text"),
     [
-        (add, "✗ The global list todos changed during this request."),
-        (replace_an_item, "✗ The global dict names changed during this request."),
+        (add, "✗ The global variable todos of tests/xray/test_beginners.py changed"),
+        (replace_an_item, "✗ The global variable names of tests/xray/test_beginners.py changed"),
         (change_nothing, ""),
         (keep, ""),
     ],

@@ -200,7 +200,7 @@ class CallRecorder:
 
     def end(self) -> None:
         """Note which data changed. Release the exceptions, which keep frames and variables."""
-        self._trace.written_globals, self._trace.changed_globals = self._shared.changes()
+        self._trace.changed_globals = self._shared.changed()
         self._known.clear()
 
 

@@ -286,11 +286,11 @@ def _is_pasted(value: str, sql: str) -> bool:
 
 @lesson("A global variable is not storage", part=ENVIRON)
 def _globals_are_no_storage(trace: Trace, _: Traces) -> Facts:
-    lost = "A restart loses it, and another process does not see it. Store it in the database."
-    for name, kind in trace.changed_globals.items():
-        yield Mistake(f"The global {kind} {name} changed during this request. {lost}")
-    for name, line in trace.written_globals.items():
-        yield Mistake(f"{place(line)} can assign the global variable {name}. {lost}")
+    for name, file in trace.changed_globals.items():
+        yield Mistake(
+            f"The global variable {name} of {file} changed during this request. A restart loses "
+            "it, and another process does not see it. Store it in the database."
+        )
     yield General(
         f"This ran in thread {trace.thread} of process {trace.process}. The threads of a process "
         "share its global variables; each process has its own, and a restart loses them."
