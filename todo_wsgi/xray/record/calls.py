@@ -218,9 +218,8 @@ def _is_library(code: CodeType) -> bool | None:
 def _message(error: BaseException, arguments: tuple[object, ...]) -> str:
     """Return the text of an exception, without running code of the application."""
     is_builtin = type(type(error).__str__) is WrapperDescriptorType
-    if is_builtin and {*map(type, arguments)} <= {str, int}:
-        return cut(str(error))
-    return ", ".join(map(describe, arguments))
+    is_plain = is_builtin and {*map(type, arguments)} <= {str, int}
+    return cut(str(error)) if is_plain else ", ".join(map(describe, arguments))
 
 
 def _beginning(error: BaseException) -> Line | None:

@@ -354,8 +354,8 @@ def _exceptions_end_the_response(trace: Trace, _: Traces) -> Facts:
         if failure.function or not call:
             text += "Nothing caught it: the server sends an error page, or cuts off what it began."
         elif re.search("create|make|build|factory", call[1]):
-            text += "It looks like a factory, a function that returns the application. "
-            text += f"Write --app 'module:{call[1]}()'."
+            text += "It looks like a factory, a function that returns the application. Call it: "
+            text += f"{call[1]}(), or in the command --app 'module:{call[1]}()'."
         else:
             text += "A WSGI application takes two arguments: def app(environ, start_response)."
         yield Mistake(text)
