@@ -175,11 +175,9 @@ def test_the_xrays_own_sentences_are_not_changed() -> None:
         client.post("/?auth=server", data=data, headers=headers)
         text = client.text()
         assert "it does not run Python. All the Python below" in text
-        assert "This request has parameters in the URL and in the body" in text
         assert "text/html" in text
         assert "x/html" in text
         assert "SELECT 1, '[hidden]'" in text
-        assert "of that, 1 SQL statements" in text
         for shown in ("lang=html", "=Python", "=request", "=server", ": abc", "'abc'"):
             assert shown not in text
         assert "X-Api-Key: [hidden]" in text
@@ -218,7 +216,7 @@ def test_secrets_are_found_in_bodies(content_type: str, body: bytes, secret: str
         assert secret not in client.text(part=1)
         assert secret not in client.text(part=8)
         assert "[hidden]" in client.text(part=1)
-        assert f"{len(body)} bytes were read" in client.text(part=4)
+        assert f"what was read, {len(body)} bytes" in client.text(part=4)
 
 
 def test_a_value_of_json_that_is_no_text_is_no_secret() -> None:

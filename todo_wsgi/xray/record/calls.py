@@ -12,8 +12,9 @@ import opcode
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from types import CodeType, FrameType, FunctionType, TracebackType, WrapperDescriptorType
+from collections.abc import Callable, Mapping
+from traceback import walk_tb
+from types import CodeType, FrameType, FunctionType, WrapperDescriptorType
 from typing import Any, NamedTuple
 
 from todo_wsgi.xray.record.shared import SharedData
@@ -116,8 +117,9 @@ class CallRecorder:
             name = f"{frame.f_globals.get('__name__', 'template')}.{name}"
         else:
             self._shared.look_at(frame)
-        line = Line(code.co_filename, code.co_firstlineno)
-        call = Call(name, line, line_of(frame.f_back), is_library, len(alike) == MAX_ALIKE)
+        call = Call(
+            name, Line.first(code), line_of(frame.f_back), is_library, len(alike) == MAX_ALIKE
+        )
         call.depth = parent.depth + 1
         alike.append(call)
         call.arguments = self._arguments(frame)
@@ -168,37 +170,37 @@ class CallRecorder:
                 failure.left_application = left_application
                 return
         self._known.append((error, None))
-        entries = [entry for entry in _entries(error.__traceback__) if not is_xray(_file(entry))]
-        ours = [entry for entry in entries if is_application(_file(entry))]
+        entries = [(*entry, entry[0].f_code) for entry in walk_tb(error.__traceback__)]
+        entries = [entry for entry in entries if not is_xray(entry[2].co_filename)]
+        ours = [entry for entry in entries if is_application(entry[2].co_filename)]
         is_flow = isinstance(error, _FLOW) or not ours
         if not left_application and (is_flow or len(self._trace.failures) == MAX_FAILURES):
             return
-        failure = Failure(
-            describe_error(error), type(error).__qualname__, _message(error), left_application
-        )
-        lines = [Line(_file(entry), entry.tb_frame.f_code.co_firstlineno) for entry in ours]
+        arguments = BaseException.args.__get__(error)  # type: ignore[attr-defined]
+        text, kind = describe_error(error), type(error).__qualname__
+        failure = Failure(text, kind, _message(error, arguments), left_application)
+        beginnings = [Line.first(code) for *_, code in ours]
         for call in self._raised:
-            if call.line in lines:
-                call.error = failure.error
+            if call.line in beginnings:
+                call.error = text
         self._raised.clear()
+        variables: list[tuple[str, object]] = []
         if entries:
-            last = (ours or entries)[-1]
-            failure.line = line_in(last.tb_frame, last.tb_lineno)
-            failure.function = last.tb_frame.f_code.co_qualname
+            frame, number, code = (ours or entries)[-1]
+            failure.line, failure.function = line_in(frame, number), code.co_qualname
+            if ours and not is_template(frame):
+                variables = list(frame.f_locals.items())[:MAX_VARIABLES]
         else:
             failure.line = _beginning(error)
-        variables = []
-        if ours and not is_template(last.tb_frame):
-            variables = list(last.tb_frame.f_locals.items())[:MAX_VARIABLES]
         failure.values = describe_all(variables)
-        for name, value in [*variables, ("", error.args)]:
+        for name, value in [*variables, ("", arguments)]:
             self._trace.secrets.add(name, value)
         self._trace.failures.append(failure)
         self._known.append((error, failure))
 
     def end(self) -> None:
         """Note which data changed. Release the exceptions, which keep frames and variables."""
-        self._trace.written_globals, self._trace.changed_globals = self._shared.changes()
+        self._trace.changed_globals = self._shared.changed()
         self._known.clear()
 
 
@@ -213,30 +215,17 @@ def _is_library(code: CodeType) -> bool | None:
     return None if name.startswith(("_", "<")) else True
 
 
-def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
-    """Yield the traceback entries of an exception, the innermost last."""
-    while traceback:
-        yield traceback
-        traceback = traceback.tb_next
-
-
-def _file(entry: TracebackType) -> str:
-    return entry.tb_frame.f_code.co_filename
-
-
-def _message(error: BaseException) -> str:
+def _message(error: BaseException, arguments: tuple[object, ...]) -> str:
     """Return the text of an exception, without running code of the application."""
-    arguments = BaseException.args.__get__(error)  # type: ignore[attr-defined]
     is_builtin = type(type(error).__str__) is WrapperDescriptorType
-    if is_builtin and {*map(type, arguments)} <= {str, int}:
-        return cut(str(error))
-    return ", ".join(map(describe, arguments))
+    is_plain = is_builtin and {*map(type, arguments)} <= {str, int}
+    return cut(str(error)) if is_plain else ", ".join(map(describe, arguments))
 
 
 def _beginning(error: BaseException) -> Line | None:
     """Return where the application begins, which could not even be called."""
-    for entry in _entries(error.__traceback__):
-        app = entry.tb_frame.f_locals.get("app")  # of the x-ray
+    for frame, _ in walk_tb(error.__traceback__):
+        app = frame.f_locals.get("app")  # of the x-ray
         if type(app) is FunctionType:
-            return Line(app.__code__.co_filename, app.__code__.co_firstlineno)
+            return Line.first(app.__code__)
     return None

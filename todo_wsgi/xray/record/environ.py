@@ -67,8 +67,9 @@ def note_entries(trace: Trace, environ: dict[str, Any]) -> None:
     trace.entries = describe_all(found)
     trace.environ = {name: cut(value, MAX_VALUE) for name, value in found if type(value) is str}
     is_wsgiref = trace.environ.get("SERVER_SOFTWARE", "").startswith("WSGIServer")
-    if is_wsgiref and "CONTENT_LENGTH" not in environ:
-        trace.environ.pop("CONTENT_TYPE", "")  # text/plain, which nobody sent
+    if is_wsgiref and not environ.get("CONTENT_LENGTH"):  # its defaults: nobody sent them
+        for name in ("CONTENT_LENGTH", "CONTENT_TYPE"):
+            trace.environ.pop(name, "")
 
 
 def _is_of_process(name: str, value: object) -> bool:

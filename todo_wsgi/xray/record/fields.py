@@ -3,6 +3,7 @@
 import re
 import zlib
 from contextlib import suppress
+from itertools import islice
 from urllib.parse import parse_qsl
 
 from todo_wsgi.http.request import FORM_TYPE
@@ -11,6 +12,7 @@ from todo_wsgi.xray.record.values import show_bytes
 
 MAX_PAGE = 1_000_000  # bytes of a page that are searched
 MAX_SEARCHED = 20  # fields that are searched for
+MAX_PLACES = 100  # of one of them that are looked at
 _BEFORE = 300  # characters before a value that show whether it is in an attribute
 _MIN_HTML = 6  # characters; a shorter value may be in any page by chance
 _LONE_TAG = re.compile(r"\s*</?\w+\s*/?>\s*")  # and so may this one
@@ -38,8 +40,10 @@ def find_unescaped(trace: Trace, page: bytes) -> list[tuple[str, str]]:
 def _is_unescaped(value: str, page: str) -> bool:
     if re.search("[<>]", value):
         return len(value) >= _MIN_HTML and not _LONE_TAG.fullmatch(value) and value in page
+    if not re.search(r"\w{3}", value):
+        return False
     # Quotation marks are harmless, except in an attribute that they end.
-    for found in re.finditer(re.escape(value), page):
+    for found in islice(re.finditer(re.escape(value), page), MAX_PLACES):
         before = page[max(found.start() - _BEFORE, 0) : found.start()]
         attribute = re.search(r"<\w[^<>]*=\s*([\"'])[^\"'<>]*$", before)
         if attribute and attribute[1] in value:

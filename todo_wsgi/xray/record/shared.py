@@ -1,64 +1,53 @@
 """Global variables that change during a request: other threads share them, a restart loses them.
 
-A function that assigns one is known by its code. A list that grows in place is known by its items,
-before the first function of its module runs and after the request.
+Their values are compared: before the first function of their module runs, and after the request.
 """
 
-import dis
-import functools
 from collections import deque
 from itertools import islice
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 from todo_wsgi.xray.record.source import Line
 
 MAX_MODULES = 50  # that are looked at
 MAX_ITEMS = 100  # of one collection that are compared
-_KINDS = (list, dict, set, deque)
-_Collections = dict[str, tuple[str, list[int]]]  # kind and identities, by name
+_SCALARS = (type(None), bool, int, float, str, bytes)
+_COLLECTIONS = (list, dict, set, deque)
+_Data = dict[str, list[Any]]
 
 
 class SharedData:
     """The global variables of the modules whose functions run during one request."""
 
     def __init__(self) -> None:
-        self._assigned: dict[str, Line] = {}
-        self._modules: dict[int, tuple[dict[str, Any], _Collections]] = {}
+        self._modules: dict[int, tuple[dict[str, Any], str, _Data]] = {}
 
     def look_at(self, frame: FrameType) -> None:
-        """Note what a function may assign, and what its module has before it runs."""
-        line = Line(frame.f_code.co_filename, frame.f_code.co_firstlineno)
-        for name in _names_assigned(frame.f_code):
-            self._assigned.setdefault(name, line)
+        """Remember the data of a module whose function is about to run."""
         module = frame.f_globals
         if id(module) not in self._modules and len(self._modules) < MAX_MODULES:
-            self._modules[id(module)] = module, _collections(module)
+            file = Line.first(frame.f_code).name
+            self._modules[id(module)] = module, file, _data_of(module)
 
-    def changes(self) -> tuple[dict[str, Line], dict[str, str]]:
-        """Return the variables that functions assign, by line, and the changed ones, by kind."""
-        changed = {}
-        for module, before in self._modules.values():
-            after = _collections(module)
-            for name in before.keys() & after.keys() - self._assigned.keys():
-                if before[name] != after[name]:
-                    changed[name] = after[name][0]
-        return self._assigned, changed
-
-
-@functools.cache
-def _names_assigned(code: CodeType) -> tuple[str, ...]:
-    """Return the names of the global variables that the function assigns."""
-    steps = dis.get_instructions(code)
-    return tuple(step.argval for step in steps if step.opname == "STORE_GLOBAL")
+    def changed(self) -> dict[str, str]:
+        """Return the names of the variables that have changed since, with their files."""
+        found = {}
+        for module, file, before in self._modules.values():
+            after = _data_of(module)
+            names = [name for name in before if after.get(name, before[name]) != before[name]]
+            found.update(dict.fromkeys(names, file))
+        return found
 
 
-def _collections(module: dict[str, Any]) -> _Collections:
-    """Return the collections of a module, except those that are private, or caches."""
+def _data_of(module: dict[str, Any]) -> _Data:
+    """Return what to compare of a module's data, except for private names, and caches."""
     return {
-        name: (type(value).__name__, _identities(value))
+        name: [value] if type(value) in _SCALARS else _identities(value)
         for name, value in [*module.items()]
-        if type(value) in _KINDS and not name.startswith("_") and "cache" not in name.lower()
+        if type(value) in _SCALARS + _COLLECTIONS
+        and not name.startswith("_")
+        and "cache" not in name.lower()
     }
 
 

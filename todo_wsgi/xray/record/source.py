@@ -5,7 +5,7 @@ import linecache
 import os
 import sysconfig
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import NamedTuple
 
 _XRAY = os.path.dirname(os.path.dirname(__file__))
@@ -19,6 +19,11 @@ class Line(NamedTuple):
     file: str
     number: int
     text: str | None = None  # of the line, if it differs from the file: a secret is hidden
+
+    @classmethod
+    def first(cls, code: CodeType) -> "Line":
+        """Return the line where a function begins."""
+        return cls(code.co_filename, code.co_firstlineno)
 
     @property
     def name(self) -> str:

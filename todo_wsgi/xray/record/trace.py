@@ -191,8 +191,7 @@ class Trace(Record):
         self.rendered: dict[str, int] = {}  # number of renderings by template
         self.routing: Routing | None = None
         self.failures: list[Failure] = []
-        self.written_globals: dict[str, Line] = {}  # that a function assigns
-        self.changed_globals: dict[str, str] = {}  # lists and the like that changed, by kind
+        self.changed_globals: dict[str, str] = {}  # names and files
         self.events = 0
         self.warnings: list[str] = []  # about the recording itself
 

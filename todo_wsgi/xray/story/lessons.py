@@ -206,7 +206,7 @@ def _body_is_read_once(trace: Trace, _: Traces) -> Facts:
             f"returned {count(sizes[0], 'byte')}, the last one 0. Read it once, into a variable."
         )
     elif sizes:
-        yield f"The body is a stream: {count(sum(sizes), 'byte')} were read and are gone from it."
+        yield f"The body is a stream: what was read, {count(sum(sizes), 'byte')}, is gone from it."
 
 
 @lesson("Bytes, percent-encoding, str and HTML are four stages of one value", part=FORM)
@@ -344,11 +344,11 @@ def _is_pasted(value: str, sql: str) -> bool:
 
 @lesson("A global variable is not storage", part=ENVIRON)
 def _globals_are_no_storage(trace: Trace, _: Traces) -> Facts:
-    lost = "A restart loses it, and another process does not see it. Store it in the database."
-    for name, kind in trace.changed_globals.items():
-        yield Mistake(f"The global {kind} {name} changed during this request. {lost}")
-    for name, line in trace.written_globals.items():
-        yield Mistake(f"{place(line)} can assign the global variable {name}. {lost}")
+    for name, file in trace.changed_globals.items():
+        yield Mistake(
+            f"The global variable {name} of {file} changed during this request. A restart loses "
+            "it, and another process does not see it. Store it in the database."
+        )
     yield General(
         f"This ran in thread {trace.thread} of process {trace.process}. The threads of a process "
         "share its global variables; each process has its own, and a restart loses them."
@@ -413,10 +413,8 @@ def _exceptions_end_the_response(trace: Trace, _: Traces) -> Facts:
         if failure.function or not call:
             text += "Nothing caught it: the server sends an error page, or cuts off what it began."
         elif re.search("create|make|build|factory", call[1]):
-            text += (
-                "It looks like a factory, a function that returns the application. Pass on what "
-                "it returns, not the function."
-            )
+            text += "It looks like a factory, a function that returns the application. Call it: "
+            text += f"{call[1]}(), or in the command --app 'module:{call[1]}()'."
         else:
             text += "A WSGI application takes two arguments: def app(environ, start_response)."
         yield Mistake(text)
