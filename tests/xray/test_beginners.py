@@ -58,7 +58,7 @@ def test_a_factory_instead_of_an_application() -> None:
             client.get("/")
         text = client.text(part=5)
     assert "create_app() takes from 0 to 1 positional arguments but 2 were given." in text
-    assert "It looks like a factory, a function that returns the application. Pass on what" in text
+    assert "It looks like a factory, a function that returns the application. Call it: " in text
 
 
 def test_an_async_function_is_no_wsgi_application(tmp_path: Path) -> None:
