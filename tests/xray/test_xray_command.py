@@ -144,18 +144,23 @@ def test_the_story_includes_an_exception_of_the_application() -> None:
         (["GET", "/", "text"], "'text' is not a field: write name=value"),
         (["GET", "/", "-H", "text"], "'text' is not a header: write 'Name: value'"),
         (["GET", "/", "-H", "a: b\r\nc: d"], "is not a header"),
-        (["GET", "/", "--part", "4,10"], "'4,10': parts have numbers from 1 to 9"),
+        (["GET", "/", "--part", "4,10"], "--part takes numbers from 1 to 9"),
         (["POST", "/", "--body", "nowhere"], "No such file or directory: 'nowhere'"),
         (["POST", "/", "a=b", "--body", "other.py"], "omit either them or --body"),
+        (["POST", "/", "-H", "Content-Length: 4"], "the server waits for more. See Content-Length"),
         (["G T", "/"], "waitress refused the request: HTTP/1.0 400 Bad Request"),
         (["GET", "/", "--app", "other", "--db", "x"], "--db is for the todo list"),
         (["GET", "/", "--serve"], "--serve takes no method and path"),
-        (["--serve", "--port", "99999"], "'99999' is not a port"),
+        (["--serve", "--port", "99999"], "--port and --xray take a number from 0 to 65535"),
     ],
 )
 def test_an_error_is_reported_in_one_line(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
+    monkeypatch.setattr(command, "TIMEOUT", 0.5)
     try:
         status = command.main(arguments)
     except SystemExit as error:
@@ -205,7 +210,9 @@ def test_the_application_has_a_name_in_its_module(
         ("nowhere", "", "there is no module 'nowhere'. Those here are: made, other"),
         ("../made", "", "there is no module '...made'"),
         ("made", "import nothing", "fails at made.py:1: ModuleNotFoundError: No module named 'n"),
+        ("made", "made", "fails at made.py:1: NameError: name 'made' is not defined"),
         ("made", "number = 7\n1 / 0", "fails at made.py:2: ZeroDivisionError: division by zero"),
+        ("made", "def app(:\n", 'made.py", line 1\n    def app(:\n            ^\nSyntaxError: '),
         ("made", "import sys\nsys.exit(3)", f"fails at made.py:2: SystemExit: 3. {GUARD}"),
         ("made:app()", FACTORIES, "made has no 'app'. Write --app made:start or 'made:create_app"),
         ("made", "number = 7", "takes (environ, start_response). Write --app made:NAME"),
@@ -220,19 +227,7 @@ def test_an_application_that_cannot_be_loaded(
     (tmp_path / "made.py").write_text(code)
     sys.modules.pop("made", None)
     assert command.main(["GET", "/", "--app", name]) == 2
-    printed = capsys.readouterr().err
-    assert message in printed
-    assert printed.count("\n") == 1
-
-
-def test_a_syntax_error_is_shown_with_its_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "typo.py").write_text("import os\ndef app(:\n    pass\n")
-    assert command.main(["GET", "/", "--app", "typo"]) == 2
-    *_, line, caret, error = capsys.readouterr().err.splitlines()
-    assert (line, caret.strip()) == ("    def app(:", "^")
-    assert error.startswith("SyntaxError: ")
+    assert message in capsys.readouterr().err
 
 
 def test_an_import_that_does_not_end_is_told_with_its_line(
@@ -276,14 +271,6 @@ def test_the_option_part_selects_parts(capsys: pytest.CaptureFixture[str]) -> No
     assert "PRAGMA" not in text  # the list has been connected before
 
 
-def test_a_request_that_lacks_a_part_of_its_body_gets_no_answer(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(command, "TIMEOUT", 0.5)
-    assert command.main(["POST", "/", "a=b", "-H", "Content-Length: 4", "--app", "other"]) == 2
-    assert "the server waits for more. See Content-Length" in capsys.readouterr().err
-
-
 ENDLESS = """
 import sys, time
 
@@ -300,16 +287,16 @@ def app(environ, start_response):
 @pytest.mark.parametrize(
     ("path", "title", "message"),
     [
-        ("/loop", "running, ", "within 0.5 s. It is still at endless.py:5: while environ["),
+        ("/loop", "running, ", "within 2 s. It is still at endless.py:5: while environ["),
         ("/exit", "an exception", "no answer, but SystemExit(3) at endless.py:8: sys.exit(3)"),
-        ("/stream", "running, ", "no end of the answer within 0.5 s"),
+        ("/stream", "running, ", "no end of the answer within 2 s"),
     ],
 )
 def test_a_request_without_an_answer_is_told_with_the_line_that_it_is_at(
     tmp_path: Path, path: str, title: str, message: str
 ) -> None:
     (tmp_path / "endless.py").write_text(ENDLESS)
-    code = "import sys; from todo_wsgi.xray import __main__; __main__.TIMEOUT = 0.5; "
+    code = "import sys; from todo_wsgi.xray import __main__; __main__.TIMEOUT = 2; "
     code += f"sys.exit(__main__.main(['--app', 'endless', 'GET', '{path}', '--all']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
@@ -341,11 +328,8 @@ def test_the_command_serves_an_application_and_its_xray(tmp_path: Path) -> None:
 def test_viewing_opens_a_port_itself_and_says_if_it_is_in_use() -> None:
     with viewing(demo_app, 0, "http://127.0.0.1:8080/") as (_, address):
         port = int(address.split(":")[2].split("/")[0])
-        with (
-            pytest.raises(OSError, match=f"port {port}: .*A reloader, such as Flask's"),
-            viewing(demo_app, port, ""),
-        ):
-            raise AssertionError
+        with pytest.raises(OSError, match=f"port {port}: .*A reloader, such as Flask's"):
+            viewing(demo_app, port, "").__enter__()
 
 
 # On the terminal

@@ -76,16 +76,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     example = "'Name: value'"
     add("-H", "--header", metavar=example, action="append", default=[], type=header, help=text)
     add("--body", metavar="FILE", help="send the bytes of this file, - for those of stdin")
-    add("--part", metavar="4,6", type=to_parts, default=[], help="print only these parts in full")
+    add("--part", metavar="4,6", help="print only these parts in full")
     add("--all", action="store_true", help="print all parts in full")
     add("--serve", action="store_true", help="serve the application, and its x-ray, until Ctrl-C")
-    add(
-        "--port",
-        type=to_port,
-        default=8080,
-        help="of the application (default 8080; 0: a free one)",
-    )
-    add("--xray", metavar="PORT", type=to_port, default=8081, help="of its x-ray (default 8081)")
+    add("--port", type=int, default=8080, help="of the application (default 8080; 0: a free one)")
+    add("--xray", metavar="PORT", type=int, default=8081, help="of its x-ray (default 8081)")
     settings = parser.parse_intermixed_args(arguments)
     words = settings.request
     if settings.app and settings.db:
@@ -98,6 +93,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"{wrong[0]!r} is not a field: write name=value")
     if words[2:] and settings.body is not None:
         parser.error("the fields would be the body: omit either them or --body")
+    if not {settings.port, settings.xray} <= {*range(65536)}:
+        parser.error("--port and --xray take a number from 0 to 65535")
+    settings.part = settings.part.split(",") if settings.part is not None else []
+    if not {*settings.part} <= {*"123456789"}:
+        parser.error("--part takes numbers from 1 to 9, such as 4,6")
     return settings
 
 
@@ -115,22 +115,6 @@ def header(text: str) -> tuple[str, str]:
     if not colon or not name.strip() or "\n" in text or "\r" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is not a header: write 'Name: value'")
     return name.strip(), value.strip()
-
-
-def to_parts(text: str) -> list[int]:
-    """Return the numbers of parts. Raises ArgumentTypeError, which argparse reports."""
-    if not set(text.split(",")) <= set("123456789"):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: parts have numbers from 1 to 9; write 4 or 4,6"
-        )
-    return [int(number) for number in text.split(",")]
-
-
-def to_port(text: str) -> int:
-    """Return the number. Raises ArgumentTypeError, which argparse reports."""
-    if text not in map(str, range(65536)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write one from 0 to 65535")
-    return int(text)
 
 
 @contextmanager
@@ -205,9 +189,7 @@ def build_request(settings: argparse.Namespace, port: int) -> bytes:
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8") + body
 
 
-def exchange(
-    port: int, request: bytes, is_lost: Callable[[], bool] = lambda: False
-) -> bytes | None:
+def exchange(port: int, request: bytes, is_lost: Callable[[], bool] = bool) -> bytes | None:
     """Send the request; return the beginning of the response, or None if it does not end.
 
     It is given TIMEOUT seconds, unless `is_lost` knows before that nothing will come.
@@ -252,7 +234,7 @@ def print_story(story: Story, settings: argparse.Namespace) -> None:
     )
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        for line in printer.lines(story, settings.part, is_all=settings.all):
+        for line in printer.lines(story, [*map(int, settings.part)], is_all=settings.all):
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader stopped early, like `head`

@@ -56,7 +56,8 @@ def _run(act: str, function: Callable[..., Any], *args: str) -> Any:
     try:
         return function(*args)
     except (Exception, SystemExit) as error:
-        if args and _is_missing(args[0], error):
+        missing = isinstance(error, ModuleNotFoundError) and error.name  # or one it imports
+        if args and (args[0].startswith(".") or f"{args[0]}.".startswith(f"{missing}.")):
             here = cut(", ".join(sorted(file.stem for file in Path().glob("*.py"))) or "none")
             raise CannotLoad(f"there is no module {args[0]!r}. Those here are: {here}") from None
         steps = [Line(f.f_code.co_filename, n) for f, n in traceback.walk_tb(error.__traceback__)]
@@ -75,12 +76,6 @@ def _give_up(act: str) -> None:
     where = f". It is at {line.name}:{line.number}: {line.code}" if line else ""
     print(f"xray: {act} takes more than {TIMEOUT} s{where}{_GUARD}", file=sys.stderr, flush=True)
     os._exit(2)
-
-
-def _is_missing(module_name: str, error: BaseException) -> bool:
-    """Return whether it is this module that is missing, not one that it imports."""
-    missing = f"{error.name}." if isinstance(error, ModuleNotFoundError) else ""
-    return module_name.startswith(".") or (bool(missing) and f"{module_name}.".startswith(missing))
 
 
 def _takes(value: Any, *arguments: object) -> bool:
