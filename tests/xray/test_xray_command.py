@@ -186,6 +186,13 @@ def create_app(name=None):
 
 def broken():
     raise LookupError("lost")
+
+class Proxy:  # like Flask's
+    __call__ = start
+    def __getattr__(self, name):
+        raise RuntimeError("outside of a request")
+
+request = Proxy()
 """
 GUARD = 'Move it below this line: if __name__ == "__main__":'
 

@@ -82,7 +82,7 @@ def _takes(value: Any, *arguments: object) -> bool:
     """Return whether one can call it with these arguments, as far as one can see."""
     try:
         inspect.signature(value).bind(*arguments)
-    except (TypeError, ValueError):  # no; it is not callable; or it is built in
+    except Exception:  # TypeError, ValueError; or that of a proxy, such as Flask's `request`
         return False
     return True
 
