@@ -1,8 +1,9 @@
 """The x-ray: watch a request pass through an application that knows nothing about it.
 
 `serve.py --xray` shows it in the browser, `python -m todo_wsgi.xray` in a terminal. For other
-applications, `XRay(app)` is the WSGI middleware, and `viewing` also serves the pages. Nothing here
-is imported until it is used.
+applications, that command has `--app`, which `loading.py` imports, and `--serve`; in a program,
+`XRay(app)` is the WSGI middleware, and `viewing` also serves the pages. Nothing here is imported
+until it is used.
 
 Three rooms, each of which imports only from those before it:
 
