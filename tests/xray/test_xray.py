@@ -115,6 +115,17 @@ def test_a_cached_page_needs_no_sql(todos: Watched) -> None:
     assert "none of this application's was seen" in todos.text(part=7)
 
 
+def test_a_page_or_file_that_the_application_kept_is_recognized(todos: Watched) -> None:
+    page = todos.get("/").text
+    style = page.partition('rel="stylesheet" href="')[2].partition('"')[0]
+    for path in ("/nope", "/", "/", "/nope", style, style):
+        todos.get(path)
+    todos.post("/", data={"text": "milk"})
+    todos.get("/")
+    traces = reversed(todos.xray.traces.last())
+    assert [t.kept_since for t in traces] == [None, None, 1, 1, None, None, 6, None, None]
+
+
 def test_an_exception_is_shown_with_the_variables_of_its_frame(todos: Watched) -> None:
     todos.post("/", data={"text": "x" * 501})
     text = todos.text(part=5)
@@ -422,7 +433,7 @@ def test_the_beginning_of_a_long_body_in_pieces_is_recorded() -> None:
     pieces = [b"x" * 6000] * 3
     with watching(lambda _, respond: respond("200 OK", []) and Pieces(*pieces)) as client:
         client.open("/", method="PURGE")  # a method that no RFC defines
-        assert len(client.xray.traces.last()[0].body) == MAX_BODY
+        assert client.xray.traces.last()[0].text == describe(b"x" * MAX_BODY)
         assert "body of 18,000 bytes" in client.text(part=8)
 
 
@@ -855,7 +866,7 @@ def test_it_stores_50_requests_500_events_and_10_kb() -> None:
         traces = client.xray.traces.last()
         assert [trace.number for trace in traces] == [*range(56, 6, -1)]
         trace = traces[0]
-        assert (len(trace.body), trace.body_size) == (MAX_BODY, 20_000)
+        assert (len(trace.text), trace.body_size) == (MAX_BODY, 20_000)
         assert len(trace.read_body) == MAX_BODY
         assert count(trace.calls) <= MAX_EVENTS < trace.events
         assert "Not recorded: " in client.text(part=5)

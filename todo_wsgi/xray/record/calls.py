@@ -10,7 +10,6 @@ import functools
 import inspect
 import opcode
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from traceback import walk_tb
@@ -26,7 +25,7 @@ from todo_wsgi.xray.record.source import (
     line_in,
     line_of,
 )
-from todo_wsgi.xray.record.trace import Call, Failure, Trace, note_failure
+from todo_wsgi.xray.record.trace import Call, Failure, Trace, harmless
 from todo_wsgi.xray.record.values import cut, describe, describe_all, describe_error
 
 Watchers = Mapping[CodeType, Callable[[Trace, FrameType], None]]
@@ -53,7 +52,6 @@ class _Frame(NamedTuple):
     identity: int
     call: Call
     is_shown: bool  # otherwise it is a part of its caller
-    began: float
 
 
 class CallRecorder:
@@ -63,22 +61,20 @@ class CallRecorder:
         self._trace = trace
         self._watchers = watchers
         self._shared = SharedData()
-        self._stack = [_Frame(0, trace.calls, is_shown=True, began=trace.began)]
+        self._stack = [_Frame(0, trace.calls, is_shown=True)]
         self._generators: dict[int, Call] = {}
         self._raised: list[Call] = []  # raised an exception that is still unknown
         # The known exceptions; one that is already being handled is not the application's.
         self._known: deque[tuple[BaseException | None, Failure | None]] = deque(maxlen=MAX_KNOWN)
         self._known.append((sys.exception(), None))
 
+    @harmless
     def handle(self, frame: FrameType, event: str, arg: Any) -> None:
         """Record one event; see `sys.setprofile` in the Python documentation."""
-        try:
-            if event == "call":
-                self._enter(frame)
-            elif event == "return":
-                self._leave(frame, arg)
-        except Exception as error:
-            note_failure(error)
+        if event == "call":
+            self._enter(frame)
+        elif event == "return":
+            self._leave(frame, arg)
 
     def _enter(self, frame: FrameType) -> None:
         error = sys.exception()
@@ -94,8 +90,7 @@ class CallRecorder:
         if call and frame.f_code.co_flags & _RESUMED:
             self._generators[id(frame)] = call
         self._trace.call = call or caller.call
-        running = _Frame(id(frame), self._trace.call, call is not None, time.perf_counter())
-        self._stack.append(running)
+        self._stack.append(_Frame(id(frame), self._trace.call, call is not None))
 
     def _new_call(self, frame: FrameType, caller: _Frame) -> Call | None:
         """Return the call of this frame, or None if it is only a part of its caller."""
@@ -148,7 +143,6 @@ class CallRecorder:
         if not running.is_shown:
             return
         call = running.call
-        call.seconds += time.perf_counter() - running.began
         is_generator = id(frame) in self._generators
         # The profile function also gets None when a function raises.
         if result is None or is_generator:

@@ -145,7 +145,7 @@ def _limit(text: str, size: int) -> Iterator[Element]:
 @part("Sent", "What the browser sent")
 def _sent(trace: Trace) -> Iterator[Content]:
     raw, headers = trace.raw, trace.request_headers
-    size = raw.size - raw.head_size if raw else sum(read.size for read in trace.reads)
+    size = raw.body_size if raw else sum(read.size for read in trace.reads)
     body = f"a body of {count(size, 'byte')}" if size else "no body"
     yield f"{trace.method} {cut(trace.target, 40)}, {count(len(headers), 'header')}, {body}"
     if raw is None:
@@ -163,10 +163,7 @@ def _sent(trace: Trace) -> Iterator[Content]:
     yield code(_show_lines(raw.head))
     if raw.body:
         yield paragraph(f"After the empty line, the body: {count(size, 'byte')}.")
-        if raw.is_hidden:
-            yield paragraph("It arrived in chunks and contains a secret, so it is not shown.")
-        else:
-            yield from _limit(_show_lines(raw.body), size)
+        yield from _limit(_show_lines(raw.body), size)
     yield source(wire.RECEIVES)
 
 
@@ -452,7 +449,7 @@ def _response(trace: Trace) -> Iterator[Content]:
         yield paragraph(f"{trace.server} could not send this: {trace.server_error}.")
     if trace.sent_head is None:
         yield paragraph("This server does not expose the bytes that it sends.")
-    if trace.body and not trace.is_servers_page:
+    if trace.text and not trace.is_servers_page:
         if trace.header("content-encoding") == "gzip":
             yield paragraph("The body was compressed with gzip; this is the decompressed text.")
         yield from _limit(trace.text, trace.body_size)
@@ -521,8 +518,8 @@ def _messages(trace: Trace) -> list[Message]:
     size = f", {count(trace.raw.size, 'byte')}" if trace.raw else ""
     request = Message(browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
     found = [
-        (trace.raw.began if trace.raw else trace.began, request),
-        (trace.began, Message(server, application, "application(environ, …)")),
+        (0.0, request),
+        (0.0, Message(server, application, "application(environ, …)")),
     ]
     shown = [s for s in trace.statements if not _is_housekeeping(s)]
     for statement in shown[:MAX_MESSAGES]:
@@ -537,13 +534,13 @@ def _messages(trace: Trace) -> list[Message]:
         text = error or trace.status or trace.outcome
         found.append((trace.answered, Message(application, server, text)))
     if trace.sent_head is not None and trace.sent_at:
-        size = count(trace.head_size + trace.sent_size, "byte")
+        size = _body(trace)
         found.append((trace.sent_at, Message(server, browser, f"{trace.outcome}, {size}")))
     elif trace.finished:
         found.append((trace.finished, Message(server, browser, trace.outcome)))
     if trace.sent_at and (trace.finished or 0) > trace.sent_at:
         text = trace.error or "the end of the body"
-        found.append((trace.ended, Message(application, server, text)))
+        found.append((trace.finished or 0, Message(application, server, text)))
     return [message for _, message in sorted(found, key=lambda pair: pair[0])]
 
 
