@@ -112,7 +112,7 @@ def test_a_cached_page_needs_no_sql(todos: Watched) -> None:
     todos.get("/")
     todos.get("/")
     assert "No SQL was seen." in todos.text(part=6)
-    assert "none of this application's was seen" in todos.text(part=7)
+    assert "none of the todo list's" in todos.text(part=7)
 
 
 def test_an_exception_is_shown_with_the_variables_of_its_frame(todos: Watched) -> None:
@@ -290,7 +290,7 @@ def test_a_body_that_is_not_a_form_and_one_that_is_not_text() -> None:
     with watching(app) as client:
         client.post("/", data=b"\x00abc", content_type="application/octet-stream")
         assert (
-            "The body is not a percent-encoded form: its Content-Type is application/octet-stream"
+            "The body is no form: it is application/octet-stream"
             in client.text(part=4)
         )
         assert r"b'\x00abc\xff'" in client.text(part=8)
