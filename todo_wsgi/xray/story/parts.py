@@ -69,24 +69,21 @@ def tell(trace: Trace, traces: Traces) -> Story:
         for number, short, title, blocks in _PARTS
     ]
     return Story(
-        _summarize(trace), _picture(trace), _times(trace), curl(trace), _facts(trace), parts
+        summarize(trace), _picture(trace), _times(trace), curl(trace), _facts(trace), parts
     )
 
 
 def summarize(trace: Trace) -> Summary:
     """Return the request in one line, with its secrets hidden."""
-    return _summarize(trace.hidden())
-
-
-def _summarize(trace: Trace) -> Summary:
+    hide = trace.secrets.hide  # only what is shown: a list has many requests
     return Summary(
         trace.number,
         time.strftime("%H:%M:%S", time.localtime(trace.time)),
-        trace.method,
-        trace.target,
-        trace.outcome,
+        hide(trace.method),
+        hide(trace.target),
+        hide(trace.outcome),
         milliseconds(trace.ended - trace.began),
-        _kind(trace),
+        hide(_kind(trace)),
         _steps(trace),
     )
 
