@@ -103,7 +103,7 @@ def _recorded(name: str) -> Any:
         recording = _begin(cursor, name, args)
         if recording is None:
             return execute(*args)
-        recorder, statement, args = recording
+        trace, recorder, statement, args = recording
         error: BaseException | None = None
         try:
             return execute(*args)
@@ -111,7 +111,7 @@ def _recorded(name: str) -> Any:
             error = e
             raise
         finally:
-            recorder.end(cursor, statement, error)
+            recorder.end(trace, cursor, statement, error)
 
     return execute_and_record
 
@@ -164,14 +164,15 @@ class _Recorder:
             self.file = sqlite3.Cursor(connection).execute("PRAGMA database_list").fetchone()[2]
 
     @harmless
-    def end(self, cursor: Cursor, statement: Statement, error: BaseException | None) -> None:
+    def end(
+        self, trace: Trace, cursor: Cursor, statement: Statement, error: BaseException | None
+    ) -> None:
         """Record the outcome of the statement."""
         statement.execute_seconds = time.perf_counter() - statement.at
         self.running = None
         statement.is_open = self.count(statement, cursor.rowcount)
         statement.error = describe_error(error) if error else ""
-        if trace := current():
-            statement = _add(trace, statement)
+        statement = _add(trace, statement)
         if statement.keyword in _CHANGES and cursor.description:
             self.returning = statement
         cursor._xray = self, statement
@@ -224,7 +225,7 @@ class _Recorder:
             self._ends.append(statement)
 
 
-_Begun = tuple[_Recorder, Statement, tuple[Any, ...]]
+_Begun = tuple[Trace, _Recorder, Statement, tuple[Any, ...]]
 
 
 @harmless
@@ -246,7 +247,7 @@ def _begin(cursor: Cursor, method: str, args: tuple[Any, ...]) -> _Begun | None:
         _note_parameters(trace, statement, args[1])
     statement.is_open = recorder.count(recorder.returning)
     recorder.running, recorder.returning = statement, None
-    return recorder, statement, args
+    return trace, recorder, statement, args
 
 
 def _note_sets(trace: Trace, statement: Statement, sets: Iterable[Any]) -> Iterator[Any]:
