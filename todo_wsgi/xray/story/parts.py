@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
+from weakref import WeakKeyDictionary
 from xml.etree.ElementTree import Element
 
 from todo_wsgi.http.request import FORM_TYPE
@@ -76,8 +77,15 @@ def tell(trace: Trace, traces: Traces) -> Story:
 
 def summarize(trace: Trace, traces: Traces) -> Summary:
     """Return the request in one line, with its secrets hidden."""
-    hidden = trace.hidden()
-    return _summarize(hidden, find_lessons(hidden, traces))
+    # The list shows up to 50 of them every other second.
+    state = (trace.finished, trace.led_to, len(trace.needs))
+    if trace.is_running or trace not in _summaries or _summaries[trace][0] != state:
+        hidden = trace.hidden()
+        _summaries[trace] = (state, _summarize(hidden, find_lessons(hidden, traces)))
+    return _summaries[trace][1]
+
+
+_summaries: WeakKeyDictionary[Trace, tuple[object, Summary]] = WeakKeyDictionary()
 
 
 def _summarize(trace: Trace, lessons: list[Lesson]) -> Summary:
