@@ -14,7 +14,7 @@ from todo_wsgi.http.request import FORM_TYPE, SAFE_METHODS
 from todo_wsgi.xray.record.fields import fields_of
 from todo_wsgi.xray.record.source import Line
 from todo_wsgi.xray.record.trace import Trace, Traces, is_part, is_proxied
-from todo_wsgi.xray.record.values import show_bytes
+from todo_wsgi.xray.record.values import HIDDEN, show_bytes
 from todo_wsgi.xray.story.document import (
     CALLS,
     ENVIRON,
@@ -215,7 +215,7 @@ def _four_stages(trace: Trace, _: Traces) -> Facts:
     for pair in [*pairs, *trace.query.split("&")]:
         for name, value in parse_qsl(pair):
             encoded = pair.partition("=")[2]
-            if encoded != value and trace.secrets.hide(value) == value:
+            if encoded != value and "\ufffd" not in value and HIDDEN not in value:
                 yield (
                     f"Four stages of {name}: percent-encoded as sent, {encoded}; the bytes "
                     f"{value.encode()!r}; the text {value!r}; and as HTML, {html.escape(value)}."
