@@ -265,14 +265,13 @@ def test_files_and_a_304_are_recognized(todos: Watched) -> None:
     page = todos.get("/")
     todos.get("/", headers={"If-None-Match": page.headers["ETag"]})
     assert "304: its cached copy is still current" in todos.text(part=9)
-    assert todos.story().summary.kind == "cache hit"
     style = page.text.partition('rel="stylesheet" href="')[2].partition('"')[0]
     todos.get(style)
-    assert todos.story().summary.kind == "style sheet"
+    assert todos.story().summary.kind == "text/css"
     assert "Not a page, but a part of one (text/css)" in todos.text(part=9)
     icon = page.text.partition('rel="icon" href="')[2].partition('"')[0]
     todos.get(icon)
-    assert todos.story().summary.kind == "icon or image"
+    assert todos.story().summary.kind == "image/svg+xml"
     todos.get("/todos.txt")
     assert "It shows or saves the response (text/plain)" in todos.text(part=9)
 

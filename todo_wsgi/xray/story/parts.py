@@ -66,8 +66,6 @@ def tell(trace: Trace, traces: Traces) -> Story:
         essence, *content = tell_part(hidden)
         here = [lesson for lesson in lessons if lesson.part == number]
         elements = [item for item in [*content, *map(_remark, here)] if isinstance(item, Element)]
-        for span in (span for item in elements for span in item.iter("span")):
-            span[0].text = trace.secrets.hide(span[0].text)  # source code
         line = cut(" ".join(str(essence).split()), MAX_LINE)
         parts.append(Part(number, *PARTS[number - 1], line, elements, _mistakes(here) != []))
     lanes = ["Browser", hidden.server, "Application", "SQLite"]
@@ -94,7 +92,7 @@ def _summarize(trace: Trace, lessons: list[Lesson]) -> Summary:
         time.strftime("%H:%M:%S", time.localtime(trace.time)),
         f"{trace.method} {cut(trace.target, 80)}",
         trace.outcome,
-        _kind(trace),
+        _media_type(trace),
         _steps(trace),
         trace.came_from or (trace.page if is_part(trace) else None),
         _mistakes(lessons),
@@ -109,18 +107,6 @@ def _remark(lesson: Lesson) -> Element:
     title = element("strong", f"{'✗ ' * lesson.is_mistake}{lesson.title}.")
     kind = "mistake" if lesson.is_mistake else "fact"
     return element("p", title, f" {lesson.text}", class_=kind)
-
-
-def _kind(trace: Trace) -> str:
-    """Return the kind of response, as a browser would treat it."""
-    if trace.code == 304:
-        return "cache hit"
-    if trace.redirects_to:
-        return "redirect"
-    kind = _media_type(trace)
-    return {"text/html": "page", "text/css": "style sheet"}.get(kind) or (
-        "icon or image" if kind.startswith("image/") else kind
-    )
 
 
 def _media_type(trace: Trace) -> str:
