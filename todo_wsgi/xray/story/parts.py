@@ -24,7 +24,6 @@ from todo_wsgi.xray.record.trace import (
     Trace,
     Traces,
     is_part,
-    is_proxied,
 )
 from todo_wsgi.xray.record.values import CUT, cut, show_bytes
 from todo_wsgi.xray.story.curl import curl
@@ -188,11 +187,7 @@ def _origin(trace: Trace, key: str) -> str:
     if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         header = f"header {key.removeprefix('HTTP_').replace('_', '-').title()}"
         return header if key in trace.environ else "the server"  # by default
-    if key in _REQUEST_LINE:
-        return "the request line"
-    if key.startswith("REMOTE_"):
-        return "a proxy" if is_proxied(trace) and key == "REMOTE_ADDR" else "the socket"
-    return "the server, for WSGI" if key.startswith("wsgi.") else "the server"
+    return "the request line" if key in _REQUEST_LINE else "the server"
 
 
 _REQUEST_LINE = {
@@ -402,7 +397,7 @@ def _milliseconds(statement: Statement) -> str:
 
 def _template(trace: Trace) -> Iterator[Content]:
     names = [f"{name} ({n:,} times)" if n > 1 else name for name, n in trace.rendered.items()]
-    yield ", ".join(names) or "none of the todo list's, and the x-ray knows no others"
+    yield ", ".join(names) or "none was seen: the x-ray knows only those of the todo list"
     for rendering in trace.renderings:
         times = trace.rendered[rendering.name]
         title = f"templates/{rendering.name}" if rendering.name else "A template"
