@@ -37,7 +37,6 @@ from servers import (
 from werkzeug.test import Client, TestResponse
 from xrays import Watched, watching
 
-from todo_wsgi.xray.show import pages
 from todo_wsgi.xray.show.viewer import Viewer
 
 
@@ -174,8 +173,8 @@ def test_the_list_reloads_unless_paused(visitor: Visitor, todos: Watched) -> Non
     todos.get("/")
     assert visitor.look().headers["Refresh"] == "2"
     assert "Refresh" not in visitor.look("?pause=1").headers
-    assert f'href="{visitor.base}?pause=1"' in visitor.look().text
-    assert f'href="{visitor.base}"' in visitor.look("?pause=1").text
+    assert 'href="?pause=1"' in visitor.look().text
+    assert 'href="."' in visitor.look("?pause=1").text
 
 
 @pytest.mark.parametrize(
@@ -253,7 +252,7 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
             check=False,
         )
     assert (run.returncode, run.stdout) == (2, "")
-    assert f"port {port}: another program listens there" in run.stderr
+    assert f"cannot listen at 127.0.0.1, port {port}: Address already in use. Stop" in run.stderr
 
 
 # Secrets
@@ -426,6 +425,7 @@ def test_two_requests_side_by_side_below_their_differences(
     todos.post("/", data={"text": ""})
     assert '<option value="1">1: POST /</option>' in visitor.look("2").text
     page = visitor.look("compare?left=1&right=2").text
+    assert "<h1>Requests 1 and 2</h1>" in page
     differs = re.findall("<tr><td>(.*?)</td>", page.partition("The same in both")[0])
     assert "Fields in the body" in differs
     assert "Status" in differs
@@ -440,7 +440,7 @@ def test_the_curl_command_sends_the_same_request(site: Server) -> None:
     answer = site.send(odd.replace(b"localhost", f"localhost:{site.port}".encode()))
     assert status_of(answer) == 422
     page = site.xray(newest(site))
-    line = page.partition("as a shell command: ")[2].partition(" First put the real")[0]
+    line = page.partition("as a shell command ")[2].partition(" First put the real")[0]
     assert "[hidden]" in line
     run = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
     head, _, body = run.stdout.partition(b"\r\n\r\n")
@@ -468,12 +468,6 @@ def test_a_single_request_has_nothing_to_compare_with(visitor: Visitor, todos: W
     assert "<form" not in visitor.look("1").text
     todos.get("/")
     assert "<form" in visitor.look("1").text
-
-
-def test_browsers_omit_port_80(todos: Watched) -> None:
-    viewer = Viewer(todos.xray.traces, 80, "http://127.0.0.1:8080/")
-    key = viewer.address.split("/")[3]
-    assert Client(viewer).get(f"/{key}/", headers={"Host": "127.0.0.1"}).status_code == 200
 
 
 def test_a_response_without_a_body_and_one_in_http_1_0(site: Server) -> None:
@@ -535,14 +529,3 @@ def hold_still(route: Route) -> None:
     route.fulfill(
         response=answer, headers={n: v for n, v in answer.headers.items() if n != "refresh"}
     )
-
-
-def test_an_error_in_the_xray_shows_an_error_page_and_is_logged(
-    visitor: Visitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(pages, "list_page", fail)
-    assert visitor.look().status_code == 500
-    assert "a bug" in caplog.text
