@@ -17,7 +17,7 @@ from xrays import one_line, watching
 
 from todo_wsgi.xray import __main__ as command
 from todo_wsgi.xray import loading, viewing
-from todo_wsgi.xray.show.terminal import Printer, columns
+from todo_wsgi.xray.show.terminal import Printer, columns, wrap
 
 PARTS = ["1. What the browser sent", "5. The functions that ran", "9. What the browser does next"]
 
@@ -359,6 +359,13 @@ def test_output_on_a_terminal_is_coloured_unless_disabled(
     assert process.wait() == 0
     assert (b"\x1b[1m" in printed) == is_coloured
     assert widest(re.sub(r"\x1b\[\d+m", "", printed.decode())) <= 60
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "a" + "牛" * 5_000, "milk 牛奶 " * 1000])
+def test_no_line_is_wider_than_the_terminal(text: str) -> None:
+    lines = [*wrap(text, 60, "  ", "     ")]
+    assert {columns(line) for line in lines[:-1]} <= {*range(53, 61)}
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
 def test_control_and_unencodable_characters_are_escaped() -> None:

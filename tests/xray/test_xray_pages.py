@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -498,6 +499,54 @@ def test_a_user_follows_a_todo_through_the_xray(browser: Browser, site: Server) 
         page.get_by_label("Compare with another request").select_option(index=0)
         page.get_by_role("button", name="Compare").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("Requests")
+
+
+def test_a_link_to_a_part_opens_it(browser: Browser, site: Server) -> None:
+    site.send(post(b"text=milk"))
+    number = newest(site)
+    with new_page(browser, site, width=WIDE) as page:
+        page.goto(f"{site.xray_address}{number}")
+        insert = page.get_by_role("cell", name="INSERT INTO todos (text) VALUES (?)", exact=True)
+        expect(insert).not_to_be_visible()
+        page.get_by_role("link", name="6. SQL").click()
+        expect(insert).to_be_visible()
+        page.goto(f"{site.xray_address}{number}")
+        page.get_by_role("link", name="Open all").click()
+        assert page.locator(".part[open]").count() == 9
+
+
+def test_a_page_of_a_small_request_fits_one_screen(browser: Browser, site: Server) -> None:
+    site.send(post(b"text=milk"))
+    number = newest(site)
+    with new_page(browser, site, width=WIDE, java_script_enabled=True) as page:
+        page.goto(f"{site.xray_address}{number}")
+        assert page.evaluate("document.documentElement.scrollHeight") <= 1110
+
+
+def test_a_mistake_in_the_list_links_to_the_part_of_its_request() -> None:
+    def app(_: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("CREATE TABLE words (word TEXT)")
+            connection.execute("INSERT INTO words VALUES ('milk')")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"milk"]
+
+    with watching(app) as client:
+        client.get("/")
+        assert 'a GET changed 1 row (<a href="1#part-6">6. SQL</a>)' in Visitor(client).look().text
+        assert 'a GET changed 1 row (<a href="#part-6">' in Visitor(client).look("1").text
+
+
+def test_a_running_request_is_in_the_list_with_the_line_that_it_is_at() -> None:
+    def app(_: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        running.append(Visitor(client).look().text)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"milk"]
+
+    running: list[str] = []
+    with watching(app) as client:
+        client.get("/")
+    assert re.search(r"<td>running, 0 s, at tests/xray/test_xray_pages\.py:\d+</td>", running[0])
 
 
 def test_the_list_shows_a_new_request_automatically(browser: Browser, site: Server) -> None:
