@@ -744,8 +744,8 @@ def test_any_response_can_be_shown(status: Any, headers: Any, body: bytes) -> No
         client.xray(client_environ(), lambda *_: lambda _: None)
         story = client.story()
         for page in (
-            pages.request_page("/", story, []),
-            pages.list_page("/", "", [story.summary], is_paused=True),
+            pages.request_page(story, [], is_open=True),
+            pages.list_page("", [story.summary], is_paused=True),
         ):
             assert Client(page).get("/").status_code == 200
 
