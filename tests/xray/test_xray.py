@@ -111,8 +111,22 @@ def test_equal_calls_are_counted(todos: Watched, database: Path) -> None:
 def test_a_cached_page_needs_no_sql(todos: Watched) -> None:
     todos.get("/")
     todos.get("/")
-    assert "No SQL was seen." in todos.text(part=6)
-    assert "none was seen: the x-ray knows only" in todos.text(part=7)
+    for part in (6, 7):
+        assert "none: the application has kept this answer since request 1" in todos.text(part=part)
+
+
+def test_a_request_without_sql_says_what_can_be_seen() -> None:
+    with watching(demo_app) as client:
+        client.get("/")
+        assert "No SQL was seen. The x-ray sees what Python's sqlite3" in client.text(part=6)
+        assert "none was seen: the x-ray knows only those of the todo list" in client.text(part=7)
+
+
+def test_what_is_true_of_every_request_is_said_once(todos: Watched) -> None:
+    for number in (1, 2):
+        todos.get(f"/?added={number}")
+    text = "it does not run Python"
+    assert [text in todos.text(number) for number in (2, 1, 2)] == [True, True, False]
 
 
 def test_a_page_or_file_that_the_application_kept_is_recognized(todos: Watched) -> None:

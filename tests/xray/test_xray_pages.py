@@ -36,8 +36,9 @@ from servers import (
     wait_until,
 )
 from werkzeug.test import Client, TestResponse
-from xrays import Watched, watching
+from xrays import Watched, one_line, watching
 
+from todo_wsgi.xray.show.terminal import Printer
 from todo_wsgi.xray.show.viewer import Viewer
 
 
@@ -389,6 +390,61 @@ def test_a_secret_that_arrived_in_chunks_is_not_shown(site: Server) -> None:
     page = site.xray(newest(site))
     assert "After the empty line, the body: 35 bytes. [hidden]" in page
     assert "ter22xyz" not in page
+
+
+# What is wrong, first
+
+
+def deleting(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """An application that changes data on a GET."""
+    with closing(sqlite3.connect(":memory:")) as connection, connection:
+        connection.execute("CREATE TABLE words (word TEXT)")
+        connection.execute("INSERT INTO words VALUES ('milk')")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"done"]
+
+
+def test_a_mistake_is_told_first_and_everywhere() -> None:
+    with watching(deleting) as client:
+        client.get("/")
+        visitor = Visitor(client)
+        page, listed = visitor.look("1").text, visitor.look().text
+        words = one_line(re.sub("<[^>]*>", "", page))
+    verdict = "1 mistake: a GET changed 1 row (6. SQL)"
+    assert page.index("<title>✗ GET /") < page.index("<h1>") < page.index('class="verdict wrong"')
+    assert words.index(verdict) < words.index("1. What the browser sent")
+    assert "✗ 1 mistake: a GET changed 1 row (" in listed
+    assert '<a href="#part-6">6. SQL ✗</a>' in page
+    opened = re.findall(r'<details class="part" open="open">.*?<h2>(.*?)</h2>', page)
+    assert opened == ["6. SQL"]
+    assert "2. Environ ✗" not in page
+    assert [*Printer().lines(client.story())][-1] == verdict
+
+
+def test_without_a_mistake_that_is_said_and_every_part_is_one_line(
+    visitor: Visitor, todos: Watched
+) -> None:
+    todos.post("/", data={"text": "milk & honey"})
+    page = visitor.look("1").text
+    assert '<p class="verdict">No mistake found</p>' in page
+    assert 'open="open"' not in page
+    assert visitor.look("1?open=all").text.count('open="open"') == 9
+    assert "<h2>4. The form</h2><span class=\"essence\">text = 'milk &amp; honey'" in page
+    assert '<h2>6. SQL</h2><span class="essence">1 row inserted, saved by COMMIT' in page
+    lines = [*Printer().lines(todos.story())]
+    assert len(lines) <= 80
+    assert lines[-1] == "No mistake found"
+
+
+def test_in_the_list_a_request_stands_below_the_one_that_it_belongs_to(
+    visitor: Visitor, todos: Watched
+) -> None:
+    browser = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "5000"}
+    answer = todos.post("/", data={"text": "milk"}, environ_overrides=browser)
+    todos.get(answer.location, environ_overrides=browser)
+    todos.get("/todos.txt")
+    rows = re.findall(r"<tr><td><a.*?>(\d)</a></td><td>(.*?)</td>", visitor.look().text)
+    assert rows == [("3", "GET /todos.txt"), ("1", "POST /"), ("2", "↳ GET /?added=1")]
 
 
 def test_html_is_shown_as_its_source(visitor: Visitor, todos: Watched) -> None:

@@ -342,8 +342,8 @@ def _sql(trace: Trace) -> Iterator[Content]:
     elif shown:
         yield f"{count(read, 'row')} read by {count(len(shown), 'statement')}"
     else:
-        yield "none was seen"
-    if not trace.statements:
+        yield _kept(trace) or "none was seen"
+    if not (trace.statements or trace.kept_since):
         yield paragraph(
             "No SQL was seen. The x-ray sees what Python's sqlite3 executes in the thread of the "
             "request, on connections opened since it started."
@@ -360,6 +360,11 @@ def _sql(trace: Trace) -> Iterator[Content]:
         rows = [(_text(s), "", _rows(s), source(s.line)) for s in others]
         head = ("SQL", "", "Rows", "By")
         yield folded(f"Housekeeping: {count(len(others), 'statement')}", table(head, rows))
+
+
+def _kept(trace: Trace) -> str:
+    since = trace.kept_since
+    return f"none: the application has kept this answer since request {since}" if since else ""
 
 
 _ENDS = {
@@ -394,7 +399,8 @@ def _milliseconds(statement: Statement) -> str:
 
 def _template(trace: Trace) -> Iterator[Content]:
     names = [f"{name} ({n:,} times)" if n > 1 else name for name, n in trace.rendered.items()]
-    yield ", ".join(names) or "none was seen: the x-ray knows only those of the todo list"
+    nothing = _kept(trace) or "none was seen: the x-ray knows only those of the todo list"
+    yield ", ".join(names) or nothing
     for rendering in trace.renderings:
         times = trace.rendered[rendering.name]
         title = f"templates/{rendering.name}" if rendering.name else "A template"
