@@ -176,6 +176,13 @@ def test_a_connection_that_cannot_be_used_fails_as_without_the_xray(tmp_path: Pa
     assert "ProgrammingError('Cannot operate on a closed database.')" in text
 
 
+def test_outside_a_request_nothing_is_recorded() -> None:
+    with watching(answering("")) as client, closing(sqlite3.connect(":memory:")) as connection:
+        client.get("/")
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert "No SQL was seen." in client.text(part=6)
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_two_xrays_may_close_in_any_order(order: int) -> None:
     connect = sqlite3.connect

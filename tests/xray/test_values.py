@@ -246,6 +246,24 @@ def test_only_the_beginning_of_a_long_body_is_searched(content_type: str, body: 
         assert "00012" not in client.text(part=1)
 
 
+def test_an_empty_secret_hides_nothing() -> None:
+    secrets = Secrets()
+    secrets.add_header("Cookie", "a=; b=''")
+    assert secrets.hide("a=1") == "a=1"
+
+
+def test_of_a_long_body_in_pieces_the_first_are_searched() -> None:
+    body = b"&password=hunter22x" * 2000
+
+    def read(environ: WSGIEnvironment) -> None:
+        while environ["wsgi.input"].read(8000):
+            pass
+
+    with watching(answering("", read)) as client:
+        client.post("/", data=body, content_type="application/x-www-form-urlencoded")
+        assert "hunter" not in client.text(part=1)
+
+
 def test_a_line_of_source_code_with_a_secret_is_hidden() -> None:
     def act(_: WSGIEnvironment) -> None:
         check([], password="hunter22xyz", token="")

@@ -118,8 +118,8 @@ def test_a_chunked_body_is_shown_as_it_arrived_and_as_it_was_read(site: Server) 
     assert status_of(site.send(chunked)) == 303
     page = site.xray(newest(site))
     assert r"5\r\n text=\r\n 4\r\n milk\r\n 0\r\n" in page
-    assert "transfer-encoding dropped: the server joined the chunks of the body" in page
-    assert "Content-Length added: 9, once the whole body had arrived" in page
+    assert "transfer-encoding dropped" in page
+    assert "content-length added: 9, once the whole body had arrived" in page
     assert "text=milk b'milk' text 'milk'" in page
 
 
@@ -387,7 +387,7 @@ def test_a_secret_that_arrived_in_chunks_is_not_shown(site: Server) -> None:
     head = head.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
     site.send(head + b"c\r\npassword=hun\r\n8\r\nter22xyz\r\n0\r\n\r\n")
     page = site.xray(newest(site))
-    assert "It arrived in chunks and contains a secret, so it is not shown." in page
+    assert "After the empty line, the body: 35 bytes. [hidden]" in page
     assert "ter22xyz" not in page
 
 
@@ -436,7 +436,7 @@ def test_two_requests_side_by_side_below_their_differences(
 @POSIX_ONLY
 def test_the_curl_command_sends_the_same_request(site: Server) -> None:
     need("curl")
-    odd = post("text=it's+%26+größer\n\x01 $HOME".encode(), "Cookie: a=b", "X-Empty:")
+    odd = post("text=&odd=it's+%26+größer $HOME".encode(), "Cookie: a=b", "X-Empty:")
     answer = site.send(odd.replace(b"localhost", f"localhost:{site.port}".encode()))
     assert status_of(answer) == 422
     page = site.xray(newest(site))

@@ -110,7 +110,7 @@ class WatchedStream:
         last.size += len(data)
         if (room := MAX_BODY - len(trace.read_body)) > 0:
             trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), data)
-            last.data += data[:room]
+            trace.read_body += data[:room]
 
 
 # What takes bytes from a stream: PEP 3333 has the first three, and io.BufferedIOBase the rest.

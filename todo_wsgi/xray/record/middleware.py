@@ -4,9 +4,12 @@ The requests and responses of the application stay the same, to the byte: it get
 dict; a list that it returns, or an exception that it raises, reaches the server unchanged.
 """
 
+import re
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import wraps
 from types import FrameType
 from typing import Any
@@ -19,8 +22,8 @@ from todo_wsgi.xray.record.environ import WatchedStream, note_entries, plain, wa
 from todo_wsgi.xray.record.fields import MAX_PAGE, find_unescaped
 from todo_wsgi.xray.record.source import line_of
 from todo_wsgi.xray.record.sql import watch_connections
-from todo_wsgi.xray.record.trace import MAX_BODY, MAX_VALUE, Trace, Traces, current, harmless, on
-from todo_wsgi.xray.record.values import cut, describe, describe_error
+from todo_wsgi.xray.record.trace import MAX_BODY, Trace, Traces, current, harmless, on
+from todo_wsgi.xray.record.values import describe, describe_error, show_bytes
 from todo_wsgi.xray.record.wire import find_raw_request, watch_waitress
 
 
@@ -40,7 +43,8 @@ class XRay:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request with the application, and record it (PEP 3333)."""
         # Within another x-ray, that one records.
-        recording = _begin(self, environ) if self._ends and not current() else None
+        is_outermost = self._ends and not current()
+        recording = harmless(_Recording)(self, environ) if is_outermost else None
         if recording is None:
             return self.app(environ, start_response)
         return recording.run(self.app, environ, start_response)
@@ -51,11 +55,6 @@ class XRay:
             self._ends.pop()()
 
 
-@harmless
-def _begin(xray: XRay, environ: WSGIEnvironment) -> "_Recording | None":
-    return _Recording(xray, environ)
-
-
 class _Recording:
     """The recording of one request."""
 
@@ -63,10 +62,15 @@ class _Recording:
         self._traces = xray.traces
         self._file_wrapper = environ.get("wsgi.file_wrapper", FileWrapper)
         self._page = bytearray()  # the beginning of the body
+        self._kept: bytes | None = None  # the body, if the application may keep it
         self.trace = trace = Trace()
         note_entries(trace, environ)
         trace.raw = find_raw_request(environ, trace)
-        _find_secrets(trace)
+        for name, value in (*trace.environ.items(), *trace.request_headers):
+            trace.secrets.add_header(name.removeprefix("HTTP_").replace("_", "-"), value)
+        trace.secrets.add_form(trace.query)
+        if trace.raw:
+            trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), trace.raw.body)
         self._calls = CallRecorder(trace, xray.watchers)
         if sys.getprofile():
             trace.warnings.append("Another profiler is active, so no functions are recorded.")
@@ -94,7 +98,6 @@ class _Recording:
 
             return write_and_note
 
-        self.trace.began = time.perf_counter()
         try:
             with on(self.trace):
                 body = app(environ, start_response_and_note)
@@ -112,18 +115,15 @@ class _Recording:
             trace.wrong["again"] = f"{line.name}:{line.number}" if line else "in a library"
             return
         trace.response_line = line
-        is_text = type(status) is str and status != ""
-        trace.status = status if is_text else describe(status)
-        if not is_text:
-            trace.wrong["status"] = describe(status)
+        trace.status = status if type(status) is str and status else describe(status)
+        if trace.status is not status:
+            trace.wrong["status"] = trace.status
         if type(headers) is not list:
             trace.wrong["headers"] = describe(headers)
             return
         if wrong := [header for header in headers if not _is_header(header)]:
             trace.wrong["header"] = describe(wrong[0])
-        trace.headers = [
-            (cut(name), cut(value, MAX_VALUE)) for name, value in filter(_is_header, headers)
-        ]
+        trace.headers = [*filter(_is_header, headers)]
         for name, value in trace.headers:
             trace.secrets.add_header(name, value)
 
@@ -135,9 +135,12 @@ class _Recording:
         if kind in (str, bytes) or not any(hasattr(kind, name) for name in _ITERATION):
             trace.wrong["body"] = describe(body)
         if kind in (list, tuple):
-            for chunk in body:
+            chunks = [*body]
+            for chunk in chunks:
                 self.note_chunk(chunk)
             trace.is_whole = True
+            if len(chunks) == 1 and 100 < trace.body_size < MAX_PAGE:
+                [self._kept] = chunks
         elif isinstance(self._file_wrapper, type) and isinstance(body, self._file_wrapper):
             trace.is_file = True
         elif kind not in (str, bytes):
@@ -160,7 +163,7 @@ class _Recording:
     def note_failure(self, error: BaseException) -> None:
         """Record an exception that the application raises to the server."""
         self.trace.error = describe_error(error)
-        self._calls.add_failure(error, left_application=True)
+        self._calls.look_at(error, left_application=True)
 
     def finish(self) -> None:
         """Complete the trace: the application has finished with this request."""
@@ -168,22 +171,22 @@ class _Recording:
         self.trace.finished = time.perf_counter()
         with on(self.trace):
             self._complete()
-            self._store()
 
     @harmless
     def _complete(self) -> None:
         trace = self.trace
         trace.answered = trace.answered or trace.finished
-        trace.body = bytes(self._page[:MAX_BODY])
-        trace.unescaped = find_unescaped(trace, bytes(self._page))
-        trace.text = trace.read_text()
+        page = bytes(self._page[: trace.sent_size])
+        if trace.header("content-encoding") == "gzip":
+            with suppress(zlib.error):
+                page = zlib.decompressobj(31).decompress(page, MAX_PAGE)
+        trace.unescaped = find_unescaped(trace, page)
+        is_text = re.search("^text/|json|xml", trace.header("content-type"))
+        trace.text = (show_bytes if is_text else describe)(page[:MAX_BODY]) if page else ""
         trace.secrets.add_body(trace.header("content-type"), trace.text.encode())
         trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), trace.read_body)
-
-    @harmless
-    def _store(self) -> None:
         self._calls.end()
-        self._traces.end(self.trace)
+        self._traces.end(trace, self._kept)
 
 
 # A list and the like can be iterated; an async function has a lesson of its own.
@@ -192,19 +195,6 @@ _ITERATION = ("__iter__", "__getitem__", "__await__", "__aiter__")
 
 def _is_header(header: Any) -> bool:
     return type(header) is tuple and [type(part) for part in header] == [str, str]
-
-
-def _find_secrets(trace: Trace) -> None:
-    """Find the secrets in what has arrived of the request."""
-    secrets = trace.secrets
-    for name, value in trace.environ.items():
-        secrets.add_header(name.removeprefix("HTTP_").replace("_", "-"), value)
-    secrets.add_form(trace.query)
-    if trace.raw:
-        for line in trace.raw.head.decode("latin-1").split("\r\n")[1:]:
-            name, _, value = line.partition(":")
-            secrets.add_header(name.strip(), value.strip())
-        secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), trace.raw.body)
 
 
 class _Body:
@@ -237,8 +227,7 @@ class _Body:
         """Close the application's body; servers always call this (PEP 3333)."""
         try:
             with on(self._recording.trace):
-                close: Callable[[], None] = getattr(self._body, "close", lambda: None)
-                close()
+                getattr(self._body, "close", lambda: None)()
         finally:
             self._recording.finish()
 

@@ -1,8 +1,7 @@
 """The executed SQL, with parameters, times, rows and query plans.
 
 `watch_connections` makes `sqlite3.connect` open connections that record their statements for the
-request that the thread is handling. Otherwise they behave like any other connection, also those of
-a class that the application chose (Django and SQLAlchemy do).
+request that the thread is handling, also if the application chose their class.
 """
 
 import sqlite3
@@ -104,7 +103,7 @@ def _recorded(name: str) -> Any:
         recording = _begin(cursor, name, args)
         if recording is None:
             return execute(*args)
-        recorder, statement, args = recording
+        trace, recorder, statement, args = recording
         error: BaseException | None = None
         try:
             return execute(*args)
@@ -112,7 +111,7 @@ def _recorded(name: str) -> Any:
             error = e
             raise
         finally:
-            recorder.end(cursor, statement, error)
+            recorder.end(trace, cursor, statement, error)
 
     return execute_and_record
 
@@ -155,7 +154,7 @@ class _Recorder:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = weakref.proxy(connection)  # which it must not keep open
-        self._running: Statement | None = None
+        self.running: Statement | None = None
         self._issuer = IMPLICIT  # of statements without a call of `execute`
         self._ends: list[Statement] = []  # COMMIT or ROLLBACK, without such a call
         self._counted = 0  # changed rows that some statement has been credited with
@@ -164,31 +163,16 @@ class _Recorder:
         with suppress(sqlite3.Error):  # its name may not be UTF-8
             self.file = sqlite3.Cursor(connection).execute("PRAGMA database_list").fetchone()[2]
 
-    def begin(
-        self, trace: Trace, method: str, args: tuple[Any, ...]
-    ) -> "tuple[_Recorder, Statement, tuple[Any, ...]]":
-        """Return this recorder, the statement that begins, and the arguments to execute it with."""
-        sql = cut(args[0], MAX_SQL) if type(args[0]) is str else describe(args[0])
-        line = line_of(sys._getframe())
-        statement = Statement(sql, [], line, time.perf_counter(), method=method, file=self.file)
-        if method == "executemany":
-            args = (args[0], _note_sets(trace, statement, args[1]), *args[2:])
-        elif len(args) > 1:
-            _note_parameters(trace, statement, args[1])
-        statement.is_open = self.count(self.returning)
-        self.returning = None
-        self._running = statement
-        return self, statement, args
-
     @harmless
-    def end(self, cursor: Cursor, statement: Statement, error: BaseException | None) -> None:
+    def end(
+        self, trace: Trace, cursor: Cursor, statement: Statement, error: BaseException | None
+    ) -> None:
         """Record the outcome of the statement."""
         statement.execute_seconds = time.perf_counter() - statement.at
-        self._running = None
+        self.running = None
         statement.is_open = self.count(statement, cursor.rowcount)
         statement.error = describe_error(error) if error else ""
-        if trace := current():
-            statement = _add(trace, statement)
+        statement = _add(trace, statement)
         if statement.keyword in _CHANGES and cursor.description:
             self.returning = statement
         cursor._xray = self, statement
@@ -223,7 +207,7 @@ class _Recorder:
     @harmless
     def note_implicit(self, sql: str) -> None:
         """Record a BEGIN, COMMIT or ROLLBACK that the sqlite3 module executes implicitly."""
-        trace, running = current(), self._running
+        trace, running = current(), self.running
         keyword = sql.split(None, 1)[0].upper() if sql.strip() else ""
         if trace is None or keyword not in _TRANSACTION:
             return
@@ -241,15 +225,29 @@ class _Recorder:
             self._ends.append(statement)
 
 
+_Begun = tuple[Trace, _Recorder, Statement, tuple[Any, ...]]
+
+
 @harmless
-def _begin(
-    cursor: Cursor, method: str, args: tuple[Any, ...]
-) -> "tuple[_Recorder, Statement, tuple[Any, ...]] | None":
-    """Begin to record a statement if this thread is handling a request."""
+def _begin(cursor: Cursor, method: str, args: tuple[Any, ...]) -> _Begun | None:
+    """Begin to record a statement, and return the arguments to execute it with.
+
+    None if this thread is handling no request, or if the connection does not record.
+    """
     trace, connection = current(), cursor.connection
     if trace is None or not args or not isinstance(connection, Connection):
         return None
-    return connection._xray.begin(trace, method, args)
+    recorder = connection._xray
+    sql = cut(args[0], MAX_SQL) if type(args[0]) is str else describe(args[0])
+    statement = Statement(sql, [], line_of(sys._getframe()), time.perf_counter(), method=method)
+    statement.file = recorder.file
+    if method == "executemany":
+        args = (args[0], _note_sets(trace, statement, args[1]), *args[2:])
+    elif len(args) > 1:
+        _note_parameters(trace, statement, args[1])
+    statement.is_open = recorder.count(recorder.returning)
+    recorder.running, recorder.returning = statement, None
+    return trace, recorder, statement, args
 
 
 def _note_sets(trace: Trace, statement: Statement, sets: Iterable[Any]) -> Iterator[Any]:

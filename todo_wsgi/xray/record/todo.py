@@ -1,7 +1,7 @@
-"""What the x-ray records of the todo list only: routes, templates and changes.
+"""What the x-ray records of the todo list only: routes and templates.
 
-Other applications have different ones. This module uses only public names of the todo list, which
-in turn knows nothing about the x-ray.
+It also makes changes of its database one by one: otherwise a thread may make those of several
+requests (`group_commit.py`). The todo list in turn knows nothing about the x-ray.
 """
 
 import threading
@@ -31,15 +31,13 @@ def _note_match(trace: Trace, frame: FrameType) -> None:
     routes, method, path = (frame.f_locals[name] for name in ("routes", "method", "path"))
     tried = []
     for route in routes:
-        handler = route.handler
+        outcome = "matched"
         try:
             match([route], method, path)
-            outcome = "matched"
-        except NotFound:
-            outcome = "different path"
-        except MethodNotAllowed:
-            outcome = "same path, different method"
-        tried.append((route.method, route.path, handler.__name__, outcome))
+        except (NotFound, MethodNotAllowed) as error:
+            is_other = isinstance(error, NotFound)
+            outcome = "different path" if is_other else "same path, different method"
+        tried.append((route.method, route.path, route.handler.__name__, outcome))
         if outcome == "matched":
             break
     trace.routing = Routing(tried, len(list(routes)) - len(tried), line_of(frame.f_back))
@@ -50,23 +48,19 @@ _PLACEHOLDER = Template("$value")
 
 def _note_rendering(trace: Trace, frame: FrameType) -> None:
     """Record a rendering of a template, and its values."""
-    template, values = frame.f_locals["self"], frame.f_locals["values"]
-    count = trace.rendered[template.name] = trace.rendered.get(template.name, 0) + 1
+    name, values = frame.f_locals["self"].name, frame.f_locals["values"]
+    count = trace.rendered[name] = trace.rendered.get(name, 0) + 1
     if count <= MAX_RENDERINGS and trace.takes_event():
         rows = []
-        for name, value in values.items():
+        for key, value in values.items():
             is_html = isinstance(value, SafeHTML)
             before = "HTML, inserted as is" if is_html else describe(value)
-            rows.append((name, before, cut(str(_PLACEHOLDER.render(value=value)))))
-        trace.renderings.append(Rendering(template.name, count, line_of(frame.f_back), rows))
+            rows.append((key, before, cut(str(_PLACEHOLDER.render(value=value)))))
+        trace.renderings.append(Rendering(name, count, line_of(frame.f_back), rows))
 
 
 def watch_changes(app: object) -> list[Callable[[], None]]:
-    """Make the changes of the database one by one; return the functions that end this.
-
-    Otherwise one thread may make those of several requests, in one transaction
-    (`group_commit.py`).
-    """
+    """Make changes one by one, not several in one transaction; return what ends this."""
     database: Database | None = getattr(app, "database", None)
     return [patch(database, "write", _one_by_one)] if isinstance(database, Database) else []
 

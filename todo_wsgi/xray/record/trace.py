@@ -5,21 +5,24 @@ is current in their thread; the story reads it, afterwards or meanwhile.
 """
 
 import functools
+import itertools
 import logging
 import os
+import re
 import sys
 import threading
 import time
 import traceback
-import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 from todo_wsgi.xray.record.source import Line, line_of
-from todo_wsgi.xray.record.values import Record, Secrets, describe, describe_error, show_bytes
+from todo_wsgi.xray.record.values import HIDDEN, Record, Secrets, describe_error
 
 logger = logging.getLogger("todo_wsgi.xray")
 
@@ -29,7 +32,6 @@ T = TypeVar("T")
 MAX_REQUESTS = 50  # that are stored
 MAX_EVENTS = 500  # of one request: calls, statements, rendered templates
 MAX_BODY = 10_000  # bytes of one body
-MAX_HEAD = 20_000  # bytes of one head
 MAX_VALUE = 4000  # characters of one value of the environ, or of a header
 MAX_SETS = 5  # sets of parameters of one statement
 
@@ -48,9 +50,7 @@ class Call(Record):
     arguments: list[tuple[str, str]] = field(default_factory=list)
     result: str | None = "still running"  # None: it raised an exception
     error: str = ""  # the exception, if known
-    seconds: float = 0.0
     children: list["Call | Statement"] = field(default_factory=list)
-    alike: dict[CodeType, list["Call"]] = field(default_factory=dict)  # children, by function
 
     @property
     def calls(self) -> list["Call"]:
@@ -124,7 +124,6 @@ class Read(Record):
     line: Line | None
     count: int = 0  # of equal calls by the same line
     size: int = 0  # in bytes, of all of them
-    data: bytes = b""  # the beginning
 
 
 @dataclass(eq=False)
@@ -135,31 +134,20 @@ class Failure(Record):
     kind: str
     message: str  # for humans; may be empty
     left_application: bool
+    catcher: str = ""  # the library that caught it, such as "flask", if one did
     line: Line | None = None
     function: str = ""  # empty if the application could not even be called
     values: list[tuple[str, str]] = field(default_factory=list)
 
 
+@dataclass(eq=False)
 class RawRequest(Record):
     """The bytes of a request as they arrived on the socket."""
 
-    def __init__(self) -> None:
-        self.head = b""
-        self.body = b""
-        self.size = 0
-        self.head_size = 0
-        self.is_hidden = False  # its chunks contain a secret, so the body is not shown
-        self.began = self.ended = time.perf_counter()
-
-    def add(self, data: bytes, size: int, *, is_body: bool) -> None:
-        """Add the bytes that have arrived: the first `size` ones of the data."""
-        self.size += size
-        if is_body:
-            self.body += data[: min(size, MAX_BODY - len(self.body))]
-        else:
-            self.head_size += size
-            self.head += data[: min(size, MAX_HEAD - len(self.head))]
-        self.ended = time.perf_counter()
+    head: bytes = b""
+    body: bytes = b""  # the beginning
+    size: int = 0  # in bytes, of both
+    body_size: int = 0
 
 
 class Trace(Record):
@@ -168,8 +156,10 @@ class Trace(Record):
     def __init__(self) -> None:
         self.number = 0
         self.time = time.time()
-        self.began = time.perf_counter()
-        self.answered: float | None = None  # when the application passed on the first bytes
+        # By time.perf_counter(), when the application passed on the first bytes, when the head was
+        # sent, and when the application was done:
+        self.answered: float | None = None
+        self.sent_at: float | None = None
         self.finished: float | None = None
         self.process = os.getpid()
         self.thread = threading.current_thread().name
@@ -184,6 +174,7 @@ class Trace(Record):
         self.process_variables = 0  # entries that are only variables of the process
         self.raw: RawRequest | None = None
         self.reads: list[Read] = []
+        self.read_body = b""  # the beginning of what was read
 
         self.calls = self.call = Call("", Line("", 0))  # the root, and the call that is running
         self.statements: list[Statement] = []
@@ -193,15 +184,14 @@ class Trace(Record):
         self.failures: list[Failure] = []
         self.changed_globals: dict[str, str] = {}  # names and files
         self.events = 0
-        self.warnings: list[str] = []  # about the recording itself
+        self.warnings: list[str] = []  # about the recording itself, which may be incomplete
 
         self.status = ""  # as passed to start_response
         self.headers: list[tuple[str, str]] = []
         self.response_line: Line | None = None
         self.wrong: dict[str, str] = {}  # what WSGI does not allow, described
-        self.body = b""  # the beginning
         self.body_size = 0
-        self.text = ""  # the beginning of the body as text, decompressed if necessary
+        self.text = ""  # the beginning of the body, decompressed if necessary
         self.body_type = ""
         self.is_file = False  # that the server sends by itself
         self.is_whole = False  # whether the application generated all of the body
@@ -209,39 +199,26 @@ class Trace(Record):
         self.error = ""  # the exception that the application raised to the server
         self.server_error = ""  # the exception that the server raised about the response
         self.sent_head: bytes | None = None
-        self.head_size = 0  # bytes of the head
-        self.sent_at: float | None = None
         self.is_servers_page = False  # what was sent is not the application's response
 
         self.came_from: int | None = None  # the number of the request whose redirect led here
         self.led_to: int | None = None
         self.page: int | None = None  # the number of the page that loaded it, or that has its form
         self.needs: list[int] = []  # the numbers of the requests that this page caused
+        self.kept_since: int | None = None  # the number of the first request with the same body
 
     def hidden(self) -> "Trace":
         """Return a copy in which the secrets are hidden, to compose sentences from."""
         hidden: Trace = self.secrets.hide(self)
-        body: bytes = self.secrets.hide(self.read_body)  # a secret may lie in two of its parts
-        for read in hidden.reads:
-            read.data, body = body, b""
-        if hidden.raw and self.raw and hidden.read_body != self.read_body:
-            hidden.raw.is_hidden = self.read_body not in self.raw.body  # it came in chunks
+        is_secret = hidden.read_body != self.read_body
+        if hidden.raw and self.raw and is_secret and self.read_body not in self.raw.body:
+            hidden.raw.body = HIDDEN.encode()  # it came in chunks, which may divide the secret
         return hidden
-
-    @property
-    def read_body(self) -> bytes:
-        """The beginning of what the application read from the body."""
-        return b"".join(read.data for read in self.reads)
 
     @property
     def is_running(self) -> bool:
         """Whether the application is not yet done with the request."""
         return self.finished is None
-
-    @property
-    def ended(self) -> float:
-        """When the application was done with the request; now, while it is running."""
-        return self.finished or time.perf_counter()
 
     def where(self) -> Line | None:
         """Return the line that the application is at, or None if it does not run."""
@@ -267,8 +244,8 @@ class Trace(Record):
     @property
     def target(self) -> str:
         """The path and query, as in the request line."""
-        if self.raw and len(words := self.raw.head.split(b"\r\n", 1)[0].split()) == 3:
-            return words[1].decode("latin-1")
+        if self.raw:
+            return self.raw.head.split(None, 2)[1].decode("latin-1")
         get = self.environ.get
         path = get("SCRIPT_NAME", "") + get("PATH_INFO", "")
         return path + (f"?{self.query}" if self.query else "")
@@ -303,10 +280,11 @@ class Trace(Record):
         if self.is_running:
             line = self.where()
             place = f", at {line.name}:{line.number}" if line else ""
-            return f"running, {self.ended - self.began:.0f} s{place}"
-        if self.is_servers_page or self.is_cut_off:
-            what = " (the server's own page)" if self.is_servers_page else ", then cut off"
-            return f"{self.sent_status}{what}"
+            return f"running, {time.time() - self.time:.0f} s{place}"
+        if self.is_servers_page:
+            return f"{self.sent_status} (the server's own page)"
+        if self.is_cut_off:
+            return f"{self.sent_status}, then cut off"
         if self.sent_head is None and (self.error or self.wrong):
             return "an exception" if self.error else "an invalid response"
         return self.sent_status or "no response"
@@ -320,10 +298,7 @@ class Trace(Record):
     @property
     def sent_headers(self) -> list[tuple[str, str]]:
         """The headers of the response as sent, or else as passed to start_response."""
-        lines = (self.sent_head or b"").decode("latin-1").split("\r\n")[1:-2]
-        return [
-            (line.partition(": ")[0], line.partition(": ")[2]) for line in lines
-        ] or self.headers
+        return _parse(self.sent_head or b"") or self.headers
 
     def header(self, name: str) -> str:
         """Return the value of the response header with this lower-case name, or ""."""
@@ -350,7 +325,9 @@ class Trace(Record):
 
     @property
     def request_headers(self) -> list[tuple[str, str]]:
-        """The request headers that the environ contains."""
+        """The request headers as sent, or else those that the environ contains."""
+        if self.raw:
+            return _parse(self.raw.head)
         return [
             (name.removeprefix("HTTP_").replace("_", "-").title(), value)
             for name, value in self.environ.items()
@@ -392,18 +369,11 @@ class Trace(Record):
             return self.read_body
         return self.raw.body
 
-    def read_text(self) -> str:
-        """Return the beginning of the body as sent, as text, decompressed if necessary."""
-        body = self.body[: self.sent_size]
-        if self.header("content-encoding") == "gzip":
-            try:
-                body = zlib.decompressobj(31).decompress(body, MAX_BODY)
-            except zlib.error:
-                return describe(body)
-        kind = self.header("content-type")
-        if kind.startswith("text/") or "json" in kind or "xml" in kind:
-            return show_bytes(body)
-        return describe(body)
+
+def _parse(head: bytes) -> list[tuple[str, str]]:
+    """Return the headers in the head of a request or response."""
+    lines = [line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:]]
+    return [(name, value.strip(" \t")) for name, colon, value in lines if colon]
 
 
 _current: dict[int, Trace] = {}  # the trace that each thread records
@@ -414,52 +384,41 @@ def current() -> Trace | None:
     return _current.get(threading.get_ident())
 
 
-class on:
+@contextmanager
+def on(trace: Trace) -> Iterator[None]:
     """Make a trace the current one of this thread during the `with` block."""
-
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
-
-    def __enter__(self) -> None:
-        self._before, _current[threading.get_ident()] = current(), self._trace
-        self._profile = sys.getprofile()
-        if self._trace.profile:
-            sys.setprofile(self._trace.profile)
-
-    def __exit__(self, *error: object) -> None:
-        if self._trace.profile:
-            sys.setprofile(self._profile)
-        if self._before:
-            _current[threading.get_ident()] = self._before
+    ident, profile = threading.get_ident(), sys.getprofile()
+    before, _current[ident] = _current.get(ident), trace
+    if trace.profile:
+        sys.setprofile(trace.profile)
+    try:
+        yield
+    finally:
+        sys.setprofile(profile)
+        if before:
+            _current[ident] = before
         else:
-            del _current[threading.get_ident()]
+            del _current[ident]
 
 
 def harmless(record: Callable[P, T]) -> Callable[P, T | None]:
-    """Decorate a recording function, so that its exceptions do not reach the application."""
+    """Decorate a recording function: its exceptions become warnings, and it returns None."""
 
     @functools.wraps(record)
     def record_or_not(*args: P.args, **kwargs: P.kwargs) -> T | None:
         try:
             return record(*args, **kwargs)
         except Exception as error:
-            note_failure(error)
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}:{last.lineno}"
+            warning = f"The x-ray itself failed at {where}: {describe_error(error)}."
+            if (trace := current()) is None:
+                logger.exception("The x-ray failed")
+            elif warning not in trace.warnings:
+                trace.warnings.append(warning)
             return None
 
     return record_or_not
-
-
-def note_failure(error: Exception) -> None:
-    """Add a warning to the trace that the x-ray itself failed, once for each cause; else log it."""
-    trace = current()
-    if trace is None:
-        logger.exception("The x-ray failed")
-        return
-    *_, last = traceback.extract_tb(error.__traceback__)
-    where = f"{Path(last.filename).name}:{last.lineno}"
-    warning = f"The x-ray itself failed at {where}; its data is incomplete: {describe_error(error)}"
-    if warning not in trace.warnings:
-        trace.warnings.append(warning)
 
 
 class Traces:
@@ -467,44 +426,49 @@ class Traces:
 
     def __init__(self) -> None:
         self._traces: dict[int, Trace] = {}
-        self._count = 0
+        self._numbers = itertools.count(1)
+        # The bodies that may be sent again, and the number of the first request with each.
+        self._bodies: deque[tuple[bytes, int]] = deque(maxlen=MAX_REQUESTS)
         self.first: dict[str, int] = {}  # the first request that demonstrated each lesson
         self._lock = threading.Lock()
 
     def begin(self, trace: Trace) -> None:
         """Number and store a trace, before its request is handled."""
         with self._lock:
-            self._count += 1
-            trace.number = self._count
-            self._store(trace)
+            done = [number for number, other in self._traces.items() if other.finished]
+            if len(self._traces) >= MAX_REQUESTS and done:
+                del self._traces[done[0]]
+            trace.number = next(self._numbers)
+            self._traces[trace.number] = trace
 
-    def end(self, trace: Trace) -> None:
-        """Link a trace to related ones, after its request was handled."""
+    def end(self, trace: Trace, body: bytes | None) -> None:
+        """Link a trace to related ones, after its request was handled.
+
+        The body is given if the application may keep and send it again, as an object.
+        """
         with self._lock:
-            self._link(trace, [*self._traces.values()])
-            self._store(trace)
+            self._traces[trace.number] = self._traces.pop(trace.number)  # the oldest goes first
+            self._link(trace)
+            first = next((number for other, number in self._bodies if other is body), None)
+            if body and first is None:
+                self._bodies.append((body, trace.number))
+            elif trace.code == 200 and not trace.statements and not trace.renderings:
+                trace.kept_since = first
 
-    def _store(self, trace: Trace) -> None:
-        self._traces.pop(trace.number, None)
-        self._traces[trace.number] = trace  # the last one
-        done = [number for number, trace in self._traces.items() if trace.finished]
-        if len(self._traces) > MAX_REQUESTS and done:
-            del self._traces[done[0]]
-
-    def _link(self, trace: Trace, others: list[Trace]) -> None:
-        before = [other for other in reversed(others) if other.number < trace.number]
+    def _link(self, trace: Trace) -> None:
+        before = [other for other in reversed(self._traces.values()) if other.number < trace.number]
         # A connection carries one request after another. So if the last one redirected to this
         # address, it led to this request. A proxy's connection carries requests of many clients.
         last = next((other for other in before if other.client == trace.client), None)
-        is_next = last and last.redirects_to and _path_of(last.redirects_to) == trace.target
-        if last and is_next and not last.led_to and all(trace.client) and not is_proxied(trace):
-            trace.came_from, last.led_to = last.number, trace.number
-        get = trace.environ.get
-        for page in before if get("HTTP_REFERER") else ():
+        if last and not last.led_to and all(trace.client) and not is_proxied(trace):
+            path = re.sub("^[a-z]+://[^/]*|#.*", "", last.redirects_to)
+            if path and path == trace.target:
+                trace.came_from, last.led_to = last.number, trace.number
+        for page in before:
+            address = page.environ.get("HTTP_HOST", "") + page.target
             if (
-                page.client[0] == trace.client[0]
-                and page.environ.get("HTTP_HOST") == get("HTTP_HOST")
-                and page.target == _path_of(get("HTTP_REFERER", ""))
+                address == trace.environ.get("HTTP_REFERER", "").partition("://")[2]
+                and page.client[0] == trace.client[0]
                 and page.header("content-type").startswith("text/html")
             ):
                 trace.page = page.number
@@ -524,23 +488,11 @@ class Traces:
 
 def is_part(trace: Trace) -> bool:
     """Return whether a page needs it as a subresource, such as a style sheet or an image."""
-    destination = trace.environ.get("HTTP_SEC_FETCH_DEST")
-    if destination:
-        return destination in ("style", "image", "font", "script")
-    kind = trace.header("content-type")
-    return kind.startswith(("text/css", "image/", "font/"))
+    kind = trace.environ.get("HTTP_SEC_FETCH_DEST") or trace.header("content-type")
+    return kind.startswith(("style", "text/css", "image", "font", "script"))
 
 
 def is_proxied(trace: Trace) -> bool:
     """Return whether a proxy's headers show that it forwarded the request."""
-    names = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA")
-    head = trace.raw.head.lower() if trace.raw else b""
-    return any(name in trace.environ for name in names) or b"\r\nx-forwarded-for:" in head
-
-
-def _path_of(address: str) -> str:
-    """Return the path and query of a URL, as a browser requests them."""
-    address = address.partition("#")[0]
-    if "://" in address:
-        address = "/" + address.partition("://")[2].partition("/")[2]
-    return address
+    names = {"x-forwarded-for", "forwarded", "via"}
+    return any(name.lower() in names for name, _ in trace.request_headers)

@@ -30,6 +30,7 @@ MAX_ITEMS = 5  # of a list, attributes of an object
 MAX_DEPTH = 3  # of nested lists
 MAX_SEARCHED = 100  # items of a list that are searched for secrets
 MAX_BODY_SEARCHED = 64_000  # bytes
+_JSON = json.JSONDecoder()
 CUT = "…"  # marks an omission
 HIDDEN = "[hidden]"
 
@@ -88,30 +89,30 @@ _ZONES = (NoneType, timezone, ZoneInfo)
 
 def _describe_items(value: Any, kind: type, depth: int) -> str | None:
     """Return the first items of a collection or object, described, or None if it has none."""
-    if kind is dict:
-        first = [f"{describe(k, depth)}: {describe(v, depth)}" for k, v in _first(value.items())]
-        before, after = "{", "}"
-    elif kind in (list, tuple, set, frozenset):
-        first = [describe(item, depth) for item in _first(value)]
-        before, after = _BRACKETS.get(kind, ("{", "}"))
-        if kind is tuple and len(value) == 1:
-            after = ",)"
-        if before == "{":
-            first.sort()
-    elif (value := _attributes(value, kind)) is not None:
-        first = [f"{name}={describe(item, depth)}" for name, item in _first(value)]
-        before, after = f"{kind.__name__}(", ")"
-    else:
+    if kind not in _BRACKETS:
+        value = _attributes(value, kind)
+    if value is None:
         return None
+    texts = []
+    for item in islice(value.items() if kind is dict else value, MAX_ITEMS):
+        if kind is dict:
+            texts.append(f"{describe(item[0], depth)}: {describe(item[1], depth)}")
+        elif kind in _BRACKETS:
+            texts.append(describe(item, depth))
+        else:
+            texts.append(f"{item[0]}={describe(item[1], depth)}")
+    if kind in (set, frozenset):
+        texts.sort()
+    before, after = _BRACKETS.get(kind, (f"{kind.__name__}(", ")"))
     more = f", {CUT} {len(value)} in all" if len(value) > MAX_ITEMS else ""
-    return before + ", ".join(first) + more + after
+    more = "," if kind is tuple and len(value) == 1 else more
+    return before + ", ".join(texts) + more + after
 
 
-_BRACKETS = {list: ("[", "]"), tuple: ("(", ")")}
-
-
-def _first(items: Iterable[Any]) -> list[Any]:
-    return list(islice(items, MAX_ITEMS))
+_BRACKETS: dict[type, tuple[str, str]] = {
+    **{list: ("[", "]"), tuple: ("(", ")")},
+    **dict.fromkeys((dict, set, frozenset), ("{", "}")),
+}
 
 
 def _attributes(value: Any, kind: type) -> list[tuple[str, Any]] | None:
@@ -125,14 +126,10 @@ def _attributes(value: Any, kind: type) -> list[tuple[str, Any]] | None:
     if issubclass(kind, tuple):
         names = vars(kind).get("_fields")
         return list(zip(names, tuple.__iter__(value), strict=False)) if names else None
-    slots = (vars(base)["__dict__"] for base in kind.__mro__ if "__dict__" in vars(base))
-    slot = next(slots, None)
-    if (
-        issubclass(kind, type) or type(slot) is not GetSetDescriptorType
-    ):  # not even `__dict__` may be a property
+    slot = next((vars(c)["__dict__"] for c in kind.__mro__ if "__dict__" in vars(c)), None)
+    if type(slot) is not GetSetDescriptorType or issubclass(kind, type):  # it may be a property
         return None
-    stored = dict.items(slot.__get__(value))
-    found = [(name, item) for name, item in stored if type(name) is str and name[:1] != "_"]
+    found = [(n, v) for n, v in dict.items(slot.__get__(value)) if type(n) is str and n[:1] != "_"]
     is_data = len(found) <= MAX_ITEMS and all(type(item) in _DATA for _, item in found)
     return found if found and (is_data or "__dataclass_fields__" in vars(kind)) else None
 
@@ -178,9 +175,8 @@ class Secrets:
         """Hide the value if its name marks it as secret, and any secrets within it."""
         is_secret = _is_secret(name)
         kind = type(value)
-        if (is_secret and kind in (str, bytes, int, float)) or (
-            kind is str and _SECRET.search(value[:1000])
-        ):
+        looks_secret = kind is str and _SECRET.fullmatch(value[:1000])
+        if looks_secret or (is_secret and kind in (str, bytes, int, float)):
             self._hide(value)
         elif depth < MAX_DEPTH and kind not in _PLAIN:
             for key, item in islice(_items(value, kind), MAX_SEARCHED):
@@ -221,11 +217,9 @@ class Secrets:
             self._add_json(show_bytes(body))
         elif "html" in content_type:
             for tag in re.findall("<(?:input|meta)[^<>]*>", show_bytes(body)):
-                given = {
-                    n: v for n, _, v in re.findall(r"""\b(name|value|content)=(["'])(.*?)\2""", tag)
-                }
-                value = given.get("value") or given.get("content", "")
-                self.add(given.get("name", ""), html.unescape(value))
+                found = re.findall(r"""\b(name|value|content)=(["'])(.*?)\2""", tag)
+                given = {name: html.unescape(value) for name, _, value in found}
+                self.add(given.get("name", ""), given.get("value") or given.get("content"))
         else:
             self.add_form(show_bytes(body))
 
@@ -235,7 +229,7 @@ class Secrets:
         for found in re.finditer(r'"([^"\\]{1,100})"\s*:\s*', text):
             if found.start() >= end and _is_secret(found[1]):
                 try:
-                    value, end = _decode(text, found.end())
+                    value, end = _JSON.raw_decode(text, found.end())
                     if isinstance(value, str):
                         self._hide(text[found.end() + 1 : end - 1])  # as it is written
                 except (ValueError, RecursionError):
@@ -290,26 +284,22 @@ class Secrets:
             self._written = sorted(written, key=len, reverse=True)  # one may contain another
             self._known = len(self.values)
         for secret in self._written:
-            if secret not in text:
-                continue
-            if _is_word(secret):
-                whole = rf"""(?:(?<=[='"])|(?<=":)|(?<=: )){re.escape(secret)}(?!\w)"""
-                text = re.sub(
-                    rf"{whole}|^{re.escape(secret)}(?=\r?$)", HIDDEN, text, flags=re.MULTILINE
-                )
-            else:
+            if secret in text and not _is_word(secret):
                 text = text.replace(secret, HIDDEN)
-        text = _SECRET.sub(HIDDEN, text)
-        return self._hide_beginnings(text) if CUT in text else text
+            elif secret in text:
+                word = re.escape(secret)
+                whole = rf"""((?<=[='"])|(?<=":)|(?<=: )){word}(?!\w)|(?m:^{word}(?=\r?$))"""
+                text = re.sub(whole, HIDDEN, text)
+        *pieces, last = _SECRET.sub(HIDDEN, text).split(CUT)
+        return CUT.join([*map(self._hide_end, pieces), last])
 
-    def _hide_beginnings(self, text: str) -> str:
-        """Hide the beginnings of secrets that were cut off."""
-        *pieces, last = text.split(CUT)
-        for index, piece in enumerate(pieces):
-            likely = (s for s in self._written if s[:3] in piece and not _is_word(s))
-            if size := max((_overlap(piece, secret) for secret in likely), default=0):
-                pieces[index] = piece[:-size] + HIDDEN
-        return CUT.join([*pieces, last])
+    def _hide_end(self, text: str) -> str:
+        """Hide the beginning of a secret that was cut off at the end of this text."""
+        likely = [s for s in self._written if s[:3] in text and not _is_word(s)]
+        for start in range(len(text) - 2 if likely else 0):
+            if any(secret.startswith(text[start:]) for secret in likely):
+                return text[:start] + HIDDEN
+        return text
 
 
 @lru_cache(10_000)
@@ -320,9 +310,6 @@ def _is_secret(name: str) -> bool:
 def _is_word(secret: str) -> bool:
     """Return whether it may occur in other texts by chance: hide it only as a whole value."""
     return len(secret) < 4 or (len(secret) < 8 and secret.isalpha())
-
-
-_decode = json.JSONDecoder().raw_decode
 
 
 def _leaves(value: Any) -> Iterable[Any]:
@@ -346,8 +333,8 @@ def _forms(text: str) -> set[str]:
 # Unchanged, and as encoded in a URL, in HTML, in JSON and by Python.
 _WAYS_TO_WRITE: list[Callable[[str], str]] = [
     str,
-    quote,
-    quote_plus,
+    lambda text: quote(text, errors="replace"),
+    lambda text: quote_plus(text, errors="replace"),
     html.escape,
     lambda text: html.escape(text).replace("&#x27;", "&#39;"),  # as in Jinja
     lambda text: json.dumps(text)[1:-1],
@@ -356,9 +343,3 @@ _WAYS_TO_WRITE: list[Callable[[str], str]] = [
     lambda text: repr(text.encode("latin-1", "backslashreplace"))[2:-1],
     lambda text: repr(text.encode("utf-8", "backslashreplace"))[2:-1],
 ]
-
-
-def _overlap(text: str, secret: str) -> int:
-    """Return how many characters of the secret's beginning end the text; 0 if fewer than 3."""
-    sizes = range(min(len(text), len(secret) - 1), 2, -1)
-    return next((size for size in sizes if text.endswith(secret[:size])), 0)

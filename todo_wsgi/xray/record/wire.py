@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from waitress.channel import ClientDisconnected
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask, Task, WSGITask
 
 from todo_wsgi.xray.record.hooks import patch
 from todo_wsgi.xray.record.source import Line
-from todo_wsgi.xray.record.trace import RawRequest, Trace, harmless
+from todo_wsgi.xray.record.trace import MAX_BODY, RawRequest, Trace, harmless
 from todo_wsgi.xray.record.values import describe_error
 
 
@@ -32,7 +31,12 @@ def _watch_received(receive: Callable[[Any, bytes], int]) -> Callable[[Any, byte
         is_body = parser.headers_finished
         size = receive(parser, data)
         raw: RawRequest = vars(parser).setdefault("raw_request", RawRequest())
-        raw.add(data, size, is_body=is_body)
+        raw.size += size
+        if is_body:
+            raw.body_size += size
+            raw.body += data[: min(size, MAX_BODY - len(raw.body))]
+        else:
+            raw.head += data[:size]
         return size
 
     return receive_and_record
@@ -41,9 +45,8 @@ def _watch_received(receive: Callable[[Any, bytes], int]) -> Callable[[Any, byte
 def _watch_head(build_head: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     def build_head_and_record(task: Any) -> bytes:
         head = build_head(task)
-        is_own = isinstance(task, ErrorTask)
-        now = time.perf_counter()
-        _note(task, sent_head=head, head_size=len(head), sent_at=now, is_servers_page=is_own)
+        now, is_own = time.perf_counter(), isinstance(task, ErrorTask)
+        _note(task, sent_head=head, sent_at=now, is_servers_page=is_own)
         return head
 
     return build_head_and_record
@@ -53,8 +56,6 @@ def _watch_service(serve: Callable[[Any], None]) -> Callable[[Any], None]:
     def serve_and_record(task: Any) -> None:
         try:
             serve(task)
-        except ClientDisconnected:
-            raise
         except Exception as error:
             _note(task, server_error=describe_error(error))
             raise
@@ -75,9 +76,8 @@ def find_raw_request(environ: dict[str, Any], trace: Trace) -> RawRequest | None
 
     Under waitress, also record the response head in this trace once it is sent.
     """
-    callback = environ.get("waitress.client_disconnected")
-    channel = getattr(callback, "__self__", None)
-    if channel is None or not channel.requests:
+    channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+    if channel is None:
         return None
     parser = channel.requests[0]
     parser.trace = trace
@@ -85,22 +85,15 @@ def find_raw_request(environ: dict[str, Any], trace: Trace) -> RawRequest | None
     return raw
 
 
-def _first_line(function: Any) -> Line:
-    return Line(function.__code__.co_filename, function.__code__.co_firstlineno)
-
-
-RECEIVES = _first_line(HTTPRequestParser.received)
-BUILDS_ENVIRON = _first_line(WSGITask.get_environment)
+RECEIVES = Line.first(HTTPRequestParser.received.__code__)
+BUILDS_ENVIRON = Line.first(WSGITask.get_environment.__code__)
 
 
 def find_changes(trace: Trace) -> Iterator[tuple[str, str]]:
     """Yield each header that the server changed for the environ, and how."""
-    lines = trace.raw.head.decode("latin-1").split("\r\n")[1:] if trace.raw else []
     sent: dict[str, list[str]] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if colon:
-            sent.setdefault(name.lower(), []).append(value.strip(" \t"))
+    for name, value in trace.request_headers:
+        sent.setdefault(name.lower(), []).append(value)
     for name, values in sent.items():
         key = name.upper().replace("-", "_")
         key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
@@ -108,18 +101,12 @@ def find_changes(trace: Trace) -> Iterator[tuple[str, str]]:
         if "_" in name:
             yield name, f"dropped: in the environ it would be mistaken for {name.replace('_', '-')}"
         elif entry is None:
-            yield name, _DROPPED.get(name, "dropped")
+            yield name, "dropped"
         elif len(values) > 1:
             yield name, f"merged: sent {len(values)} times, it is one entry, {entry!r}"
         elif entry != values[0]:
             yield name, f"changed from {values[0]!r} to {entry!r}"
-    renamed = [name for name in sent if f"HTTP_{name.upper().replace('-', '_')}" in trace.environ]
-    if renamed:
-        example = renamed[0].upper().replace("-", "_")
-        yield ", ".join(renamed), f"renamed, as {renamed[0]} to HTTP_{example} (RFC 3875, 4.1.18)"
-    length = trace.environ.get("CONTENT_LENGTH")
-    if length and "content-length" not in sent:
-        yield "Content-Length", f"added: {length}, once the whole body had arrived"
-
-
-_DROPPED = {"transfer-encoding": "dropped: the server joined the chunks of the body"}
+    if "content-length" not in sent and (size := trace.environ.get("CONTENT_LENGTH")):
+        yield "content-length", f"added: {size}, once the whole body had arrived"
+    if "host" in sent:
+        yield "all others", "renamed, as host to HTTP_HOST (RFC 3875, 4.1.18)"

@@ -122,7 +122,7 @@ def _mistakes(page: str, summary: Summary) -> Element:
     made = element("p", f"✗ {count(len(summary.mistakes), 'mistake')}: ", class_="verdict wrong")
     for index, mistake in enumerate(summary.mistakes):
         link = _link(f"{page}#part-{mistake.part}", mistake.where)
-        for item in (f"{'; ' * bool(index)}{mistake.text} (", link, ")"):
+        for item in (f"{'; ' * bool(index)}{mistake.headline} (", link, ")"):
             _append(made, item)
     return made
 

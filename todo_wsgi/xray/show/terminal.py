@@ -42,7 +42,7 @@ class Printer:
         if not parts:
             yield ""
             yield from self._wrap("The same request again:", colour=_BOLD)
-            yield from curl.lines(story.curl, self._width)
+            yield curl.join(story.curl)
             yield from self._wrap(curl.note(story.curl))
             yield from self._wrap("" if is_all else "--part 6 shows a part, --all everything.")
         yield ""

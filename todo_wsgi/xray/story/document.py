@@ -11,7 +11,18 @@ from xml.etree.ElementTree import Element
 
 from todo_wsgi.xray.record.source import Line
 
-# The parts of a story.
+# The parts of a story: a word and a title for each.
+PARTS = [
+    ("Sent", "What the browser sent"),
+    ("Environ", "What the server passed to the application"),
+    ("Route", "The route"),
+    ("Form", "The form"),
+    ("Functions", "The functions that ran"),
+    ("SQL", "SQL"),
+    ("Template", "The template"),
+    ("Response", "What the server sent back"),
+    ("Next", "What the browser does next"),
+]
 SENT, ENVIRON, ROUTE, FORM, CALLS, SQL, TEMPLATE, RESPONSE, NEXT = range(1, 10)
 THREAD = "Process and thread"  # a fact
 
@@ -33,13 +44,10 @@ class Lesson(NamedTuple):
         word = text.partition(" ")[0]
         return text[:1].lower() + text[1:] if word.isalpha() and word.istitle() else text
 
-
-class Headline(NamedTuple):
-    """A mistake in a few words, and the part that shows it, such as "6. SQL"."""
-
-    text: str
-    part: int
-    where: str
+    @property
+    def where(self) -> str:
+        """The part, such as "6. SQL"."""
+        return f"{self.part}. {PARTS[self.part - 1][0]}"
 
 
 class Step(NamedTuple):
@@ -60,12 +68,12 @@ class Summary(NamedTuple):
     kind: str
     steps: list[Step]
     parent: int | None  # the request that it belongs to: the POST of a GET, the page of a file
-    mistakes: list[Headline]
+    mistakes: list[Lesson]
 
     @property
     def verdict(self) -> str:
         """What is wrong, such as "1 mistake: a GET changed 1 row (6. SQL)"."""
-        found = "; ".join(f"{mistake.text} ({mistake.where})" for mistake in self.mistakes)
+        found = "; ".join(f"{mistake.headline} ({mistake.where})" for mistake in self.mistakes)
         return f"{count(len(self.mistakes), 'mistake')}: {found}" if found else "No mistake found"
 
 

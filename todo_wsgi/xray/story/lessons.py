@@ -14,7 +14,7 @@ from todo_wsgi.http.request import FORM_TYPE, SAFE_METHODS
 from todo_wsgi.xray.record.fields import fields_of
 from todo_wsgi.xray.record.source import Line
 from todo_wsgi.xray.record.trace import Trace, Traces, is_part, is_proxied
-from todo_wsgi.xray.record.values import show_bytes
+from todo_wsgi.xray.record.values import HIDDEN, show_bytes
 from todo_wsgi.xray.story.document import (
     CALLS,
     ENVIRON,
@@ -215,7 +215,7 @@ def _four_stages(trace: Trace, _: Traces) -> Facts:
     for pair in [*pairs, *trace.query.split("&")]:
         for name, value in parse_qsl(pair):
             encoded = pair.partition("=")[2]
-            if encoded != value and trace.secrets.hide(value) == value:
+            if encoded != value and "\ufffd" not in value and HIDDEN not in value:
                 yield (
                     f"Four stages of {name}: percent-encoded as sent, {encoded}; the bytes "
                     f"{value.encode()!r}; the text {value!r}; and as HTML, {html.escape(value)}."
@@ -396,21 +396,25 @@ def _browser_asks_for_a_password(trace: Trace, _: Traces) -> Facts:
         yield "The browser asks its user for a password, and sends the same request again with it."
 
 
-@lesson("An exception that nothing catches ends the response", part=CALLS)
+@lesson("An exception that your code does not catch ends the response", part=CALLS)
 def _exceptions_end_the_response(trace: Trace, _: Traces) -> Facts:
     if trace.body_type in ("coroutine", "async_generator"):
         yield Mistake(
             "The application is an async function. WSGI servers do not await it, so it never runs. "
             "Write def instead of async def."
         )
+    caught = [failure for failure in trace.failures if failure.catcher and trace.code >= 500]
     for failure in trace.failures:
         call = re.match(r"(\S*)\(\) (takes|missing) .*argument", failure.message)
         is_told = failure.kind == "SystemExit" or trace.wrong  # by another lesson
-        if not failure.left_application or is_told or not (failure.function or call):
+        has_ended = failure.left_application or failure in caught[-1:]
+        if not has_ended or is_told or not (failure.function or call):
             continue
         text = f"{failure.kind} at {place(failure.line)}"
         text += f", {failure.message}. " if failure.message else ". "
-        if failure.function or not call:
+        if not failure.left_application:
+            text += f"Your code did not catch it: {failure.catcher} did, and answered {trace.code}."
+        elif failure.function or not call:
             text += "Nothing caught it: the server sends an error page, or cuts off what it began."
         elif re.search("create|make|build|factory", call[1]):
             text += "It looks like a factory, a function that returns the application. Call it: "

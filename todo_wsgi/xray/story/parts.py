@@ -4,11 +4,13 @@ The browser (`show/pages.py`) and the terminal (`show/terminal.py`) show what `t
 function of a part yields its essence, one line of text, and then its content.
 """
 
+import email
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
+from weakref import WeakKeyDictionary
 from xml.etree.ElementTree import Element
 
 from todo_wsgi.http.request import FORM_TYPE
@@ -27,9 +29,9 @@ from todo_wsgi.xray.record.trace import (
 from todo_wsgi.xray.record.values import CUT, cut, show_bytes
 from todo_wsgi.xray.story.curl import curl
 from todo_wsgi.xray.story.document import (
+    PARTS,
     THREAD,
     Content,
-    Headline,
     Lesson,
     Message,
     Part,
@@ -53,43 +55,40 @@ MAX_LINE = 100  # characters of an essence
 MAX_MESSAGES = 12  # to SQLite, in the picture; the rest are counted
 OPEN_DEPTH = 3  # levels of the tree of calls that are not folded
 
-_PARTS: list[tuple[str, str, Callable[[Trace], Iterator[Content]]]] = []
-
 
 def tell(trace: Trace, traces: Traces) -> Story:
     """Return the story of a request, with its secrets hidden."""
     explain(trace.statements)
-    summary = summarize(trace, traces)
-    trace = trace.hidden()
-    lessons = find_lessons(trace, traces)
+    hidden = trace.hidden()
+    lessons = find_lessons(hidden, traces)
     parts = []
-    for number, (short, title, describe_part) in enumerate(_PARTS, 1):
-        first, *content = describe_part(trace)
+    for number, tell_part in enumerate(_TELLERS, 1):
+        essence, *content = tell_part(hidden)
         here = [lesson for lesson in lessons if lesson.part == number]
         elements = [item for item in [*content, *map(_remark, here)] if isinstance(item, Element)]
-        for line in (span for item in elements for span in item.iter("span")):
-            line[0].text = trace.secrets.hide(line[0].text)  # source code
-        is_open = any(lesson.is_mistake for lesson in here)
-        essence = cut(" ".join(str(first).split()), MAX_LINE)
-        parts.append(Part(number, short, title, essence, elements, is_open))
-    lanes = ["Browser", trace.server, "Application", "SQLite"]
-    return Story(summary, lanes, _messages(trace), parts, curl(trace), _facts(trace))
-
-
-def _remark(lesson: Lesson) -> Element:
-    title = element("strong", f"{'✗ ' * lesson.is_mistake}{lesson.title}.")
-    kind = "mistake" if lesson.is_mistake else "fact"
-    return element("p", title, f" {lesson.text}", class_=kind)
+        for span in (span for item in elements for span in item.iter("span")):
+            span[0].text = trace.secrets.hide(span[0].text)  # source code
+        line = cut(" ".join(str(essence).split()), MAX_LINE)
+        parts.append(Part(number, *PARTS[number - 1], line, elements, _mistakes(here) != []))
+    lanes = ["Browser", hidden.server, "Application", "SQLite"]
+    summary = _summarize(hidden, lessons)
+    return Story(summary, lanes, _messages(hidden), parts, curl(hidden), _facts(hidden))
 
 
 def summarize(trace: Trace, traces: Traces) -> Summary:
     """Return the request in one line, with its secrets hidden."""
-    trace = trace.hidden()
-    mistakes = []
-    for lesson in find_lessons(trace, traces):
-        if lesson.is_mistake:
-            where = f"{lesson.part}. {_PARTS[lesson.part - 1][0]}"
-            mistakes.append(Headline(lesson.headline, lesson.part, where))
+    # The list shows up to 50 of them every other second.
+    state = (trace.finished, trace.led_to, len(trace.needs))
+    if trace.is_running or trace not in _summaries or _summaries[trace][0] != state:
+        hidden = trace.hidden()
+        _summaries[trace] = (state, _summarize(hidden, find_lessons(hidden, traces)))
+    return _summaries[trace][1]
+
+
+_summaries: WeakKeyDictionary[Trace, tuple[object, Summary]] = WeakKeyDictionary()
+
+
+def _summarize(trace: Trace, lessons: list[Lesson]) -> Summary:
     return Summary(
         trace.number,
         time.strftime("%H:%M:%S", time.localtime(trace.time)),
@@ -98,8 +97,18 @@ def summarize(trace: Trace, traces: Traces) -> Summary:
         _kind(trace),
         _steps(trace),
         trace.came_from or (trace.page if is_part(trace) else None),
-        mistakes,
+        _mistakes(lessons),
     )
+
+
+def _mistakes(lessons: list[Lesson]) -> list[Lesson]:
+    return [lesson for lesson in lessons if lesson.is_mistake]
+
+
+def _remark(lesson: Lesson) -> Element:
+    title = element("strong", f"{'✗ ' * lesson.is_mistake}{lesson.title}.")
+    kind = "mistake" if lesson.is_mistake else "fact"
+    return element("p", title, f" {lesson.text}", class_=kind)
 
 
 def _kind(trace: Trace) -> str:
@@ -118,18 +127,6 @@ def _media_type(trace: Trace) -> str:
     return trace.header("content-type").partition(";")[0]
 
 
-def part(
-    short: str, title: str
-) -> Callable[[Callable[[Trace], Iterator[Content]]], Callable[[Trace], Iterator[Content]]]:
-    """Decorate the function of the next part."""
-
-    def add(describe: Callable[[Trace], Iterator[Content]]) -> Callable[[Trace], Iterator[Content]]:
-        _PARTS.append((short, title, describe))
-        return describe
-
-    return add
-
-
 def _show_lines(data: bytes) -> str:
     """Return bytes as text, with visible line endings."""
     return show_bytes(data).replace("\r\n", "\\r\\n\n")
@@ -142,10 +139,9 @@ def _limit(text: str, size: int) -> Iterator[Element]:
         yield paragraph(f"… cut: the body has {size:,} bytes.")
 
 
-@part("Sent", "What the browser sent")
 def _sent(trace: Trace) -> Iterator[Content]:
     raw, headers = trace.raw, trace.request_headers
-    size = raw.size - raw.head_size if raw else sum(read.size for read in trace.reads)
+    size = raw.body_size if raw else sum(read.size for read in trace.reads)
     body = f"a body of {count(size, 'byte')}" if size else "no body"
     yield f"{trace.method} {cut(trace.target, 40)}, {count(len(headers), 'header')}, {body}"
     if raw is None:
@@ -163,14 +159,10 @@ def _sent(trace: Trace) -> Iterator[Content]:
     yield code(_show_lines(raw.head))
     if raw.body:
         yield paragraph(f"After the empty line, the body: {count(size, 'byte')}.")
-        if raw.is_hidden:
-            yield paragraph("It arrived in chunks and contains a secret, so it is not shown.")
-        else:
-            yield from _limit(_show_lines(raw.body), size)
+        yield from _limit(_show_lines(raw.body), size)
     yield source(wire.RECEIVES)
 
 
-@part("Environ", "What the server passed to the application")
 def _environ(trace: Trace) -> Iterator[Content]:
     ours, libraries, others = [], [], []
     for key, text in trace.entries:
@@ -219,7 +211,6 @@ _REQUEST_LINE = {
 }
 
 
-@part("Route", "The route")
 def _route(trace: Trace) -> Iterator[Content]:
     routing = trace.routing
     if routing is None:
@@ -233,22 +224,23 @@ def _route(trace: Trace) -> Iterator[Content]:
     yield source(routing.line)
 
 
-@part("Form", "The form")
 def _form(trace: Trace) -> Iterator[Content]:
-    body = trace.request_body
-    is_form = trace.content_type == FORM_TYPE
-    tables = [("In the URL, after the “?”", trace.query.encode("latin-1", "replace"))]
-    tables += [("In the body", body)] if is_form else []
-    fields = [(title, list(_fields(encoded))) for title, encoded in tables if encoded]
-    values = [f"{row[2]} = {row[3]}" for _, rows in fields for row in rows]
-    if body and not is_form:
-        values.append(f"the body is {trace.content_type or 'of no Content-Type'}")
-    yield ", ".join(values) or "no parameters, neither in the URL nor in a body"
-    for title, rows in fields:
-        yield table(("Split at “&”", "Percent-decoded", "Name", "Value as text"), rows, title)
-    if body and not is_form:
-        kind = trace.content_type or "missing"
-        yield paragraph(f"The body is not a percent-encoded form: its Content-Type is {kind}.")
+    body, tables = trace.request_body, []
+    encoded_head = ("Split at “&”", "Percent-decoded", "Name", "Value as text")
+    if query := trace.query.encode("latin-1", "replace"):
+        tables.append(("In the URL, after the “?”", encoded_head, [*_fields(query)]))
+    if trace.content_type == FORM_TYPE and body:
+        tables.append(("In the body", encoded_head, [*_fields(body)]))
+    elif trace.content_type == "multipart/form-data":
+        tables.append(("In the body", ("File", "Size", "Name", "Value as text"), [*_parts(trace)]))
+    values = [f"{name} = {value}" for *_, rows in tables for _, _, name, value in rows]
+    is_other = body and (not tables or tables[-1][0] != "In the body")
+    kind = trace.content_type or "without a Content-Type"
+    yield ", ".join(values + [f"the body is {kind}"] * bool(is_other)) or "no parameters"
+    for title, head, rows in tables:
+        yield table(head, rows, title)
+    if is_other:
+        yield paragraph(f"The body is no form: it is {kind}.")
     if trace.reads:
         reads = [
             (f"{r.call}{_times(r)}", count(r.size, "byte"), source(r.line)) for r in trace.reads
@@ -256,6 +248,17 @@ def _form(trace: Trace) -> Iterator[Content]:
         yield table(("Call", "Size", "By"), reads, "Calls that read from wsgi.input")
     elif body:
         yield paragraph("No read of wsgi.input was seen.")
+
+
+def _parts(trace: Trace) -> Iterator[tuple[str, str, str, str]]:
+    """Yield file name, size, name and value of each field of a multipart form (RFC 7578)."""
+    head = f"Content-Type: {trace.environ['CONTENT_TYPE']}\r\n\r\n".encode("latin-1", "replace")
+    for field in email.message_from_bytes(head + trace.request_body).walk():
+        if name := field.get_param("name", header="content-disposition"):
+            data = field.get_payload(decode=True)
+            data = data if isinstance(data, bytes) else b""
+            value = "" if field.get_filename() else cut(_as_text(data), MAX_CELL)
+            yield field.get_filename() or "", count(len(data), "byte"), str(name), value
 
 
 def _fields(encoded: bytes) -> Iterator[tuple[str, ...]]:
@@ -274,7 +277,6 @@ def _as_text(data: bytes) -> str:
         return "not UTF-8"
 
 
-@part("Functions", "The functions that ran")
 def _calls(trace: Trace) -> Iterator[Content]:
     failures = [trace.error] if trace.error else []
     yield ", ".join([*failures, f"{count(_size(trace.calls), 'call')}"])
@@ -345,7 +347,6 @@ def _rows(statement: Statement) -> str:
 _VERBS = {"INSERT": "inserted", "UPDATE": "updated", "DELETE": "deleted"}
 
 
-@part("SQL", "SQL")
 def _sql(trace: Trace) -> Iterator[Content]:
     shown = [s for s in trace.statements if not _is_housekeeping(s)]
     others = [s for s in trace.statements if _is_housekeeping(s)]
@@ -410,10 +411,9 @@ def _milliseconds(statement: Statement) -> str:
     return f"{(statement.execute_seconds + statement.fetch_seconds) * 1000:.2f} ms"
 
 
-@part("Template", "The template")
 def _template(trace: Trace) -> Iterator[Content]:
     names = [f"{name} ({n:,} times)" if n > 1 else name for name, n in trace.rendered.items()]
-    yield ", ".join(names) or "none of this application's was seen"
+    yield ", ".join(names) or "none of the todo list's, and the x-ray knows no others"
     for rendering in trace.renderings:
         times = trace.rendered[rendering.name]
         title = f"templates/{rendering.name}" if rendering.name else "A template"
@@ -434,7 +434,6 @@ def _is_escaped(row: tuple[str, str, str]) -> bool:
     return "&" in after and before.startswith(("'", '"'))
 
 
-@part("Response", "What the server sent back")
 def _response(trace: Trace) -> Iterator[Content]:
     location = f", Location: {trace.redirects_to}" if trace.redirects_to else ""
     yield f"{trace.outcome}{location}, {_body(trace)}"
@@ -452,7 +451,7 @@ def _response(trace: Trace) -> Iterator[Content]:
         yield paragraph(f"{trace.server} could not send this: {trace.server_error}.")
     if trace.sent_head is None:
         yield paragraph("This server does not expose the bytes that it sends.")
-    if trace.body and not trace.is_servers_page:
+    if trace.text and not trace.is_servers_page:
         if trace.header("content-encoding") == "gzip":
             yield paragraph("The body was compressed with gzip; this is the decompressed text.")
         yield from _limit(trace.text, trace.body_size)
@@ -470,7 +469,6 @@ def _body(trace: Trace) -> str:
     return f"a body of {count(trace.sent_size, 'byte')}" if trace.sent_size else "no body"
 
 
-@part("Next", "What the browser does next")
 def _next(trace: Trace) -> Iterator[Content]:
     yield _what_it_does(trace)
     for step in _steps(trace):
@@ -521,8 +519,8 @@ def _messages(trace: Trace) -> list[Message]:
     size = f", {count(trace.raw.size, 'byte')}" if trace.raw else ""
     request = Message(browser, server, f"{trace.method} {cut(trace.target, 30)}{size}")
     found = [
-        (trace.raw.began if trace.raw else trace.began, request),
-        (trace.began, Message(server, application, "application(environ, …)")),
+        (0.0, request),
+        (0.0, Message(server, application, "application(environ, …)")),
     ]
     shown = [s for s in trace.statements if not _is_housekeeping(s)]
     for statement in shown[:MAX_MESSAGES]:
@@ -537,13 +535,13 @@ def _messages(trace: Trace) -> list[Message]:
         text = error or trace.status or trace.outcome
         found.append((trace.answered, Message(application, server, text)))
     if trace.sent_head is not None and trace.sent_at:
-        size = count(trace.head_size + trace.sent_size, "byte")
+        size = _body(trace)
         found.append((trace.sent_at, Message(server, browser, f"{trace.outcome}, {size}")))
     elif trace.finished:
         found.append((trace.finished, Message(server, browser, trace.outcome)))
     if trace.sent_at and (trace.finished or 0) > trace.sent_at:
         text = trace.error or "the end of the body"
-        found.append((trace.ended, Message(application, server, text)))
+        found.append((trace.finished or 0, Message(application, server, text)))
     return [message for _, message in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -568,3 +566,6 @@ def _facts(trace: Trace) -> list[tuple[str, str]]:
         ("Body", count(trace.sent_size, "byte")),
         (THREAD, f"{trace.process}, {trace.thread}"),
     ]
+
+
+_TELLERS = [_sent, _environ, _route, _form, _calls, _sql, _template, _response, _next]
