@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None, program: str = "serve.py") -> int:
     try:
         with command_line.take_listener(settings) as listener, closing(make_app()) as app:
             serve(app, listener, settings)
-    except (command_line.CannotServe, DatabaseUnusable) as error:
+    except (command_line.CannotServe, DatabaseUnusable, OSError) as error:
         print(command_line.one_line(program, error), file=sys.stderr)
         return 2
     return 0
@@ -51,8 +51,7 @@ def serve(app: Application, listener: socket, settings: command_line.Settings) -
     else:
         from todo_wsgi.xray import viewing
 
-        second = command_line.listen("127.0.0.1", settings.xray)
-        with second, viewing(app, second, command_line.address_of(listener)) as (watched, xray):
+        with viewing(app, settings.xray, command_line.address_of(listener)) as (watched, xray):
             run(watched, listener, started=partial(started, xray))
 
 

@@ -17,7 +17,7 @@ from xrays import one_line, watching
 
 from todo_wsgi.xray import __main__ as command
 from todo_wsgi.xray import loading, viewing
-from todo_wsgi.xray.show.terminal import Printer, columns
+from todo_wsgi.xray.show.terminal import Printer, columns, wrap
 
 PARTS = ["1. What the browser sent", "5. The functions that ran", "9. What the browser does next"]
 
@@ -61,8 +61,7 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_sends_one_request_and_prints_its_story_in_100_columns(tmp_path: Path) -> None:
     done = run("POST", "/", "text=milk & honey 牛奶和蜂蜜", "show=all", "--all")
     assert (done.returncode, done.stderr) == (0, "")
-    lines = [line for line in done.stdout.splitlines() if not line.startswith("curl")]
-    assert max(map(columns, lines)) <= 100
+    assert widest(done.stdout) <= 100
     assert "\x1b" not in done.stdout
     text = one_line(done.stdout)
     assert text.startswith("POST / → 303 See Other")
@@ -70,6 +69,11 @@ def test_the_command_sends_one_request_and_prints_its_story_in_100_columns(tmp_p
     assert "('milk & honey 牛奶和蜂蜜',)" in text
     assert "todo_wsgi/handlers.py" in text
     assert os.listdir(tmp_path) == ["other.py"]
+
+
+def widest(text: str) -> int:
+    """Return the columns of the widest line but the command, which has to be one line."""
+    return max(columns(line) for line in text.splitlines() if not line.startswith("curl "))
 
 
 def test_the_option_db_selects_a_database(tmp_path: Path) -> None:
@@ -101,8 +105,8 @@ def test_headers_may_repeat_and_replace_the_defaults() -> None:
 def test_a_long_server_name_fits() -> None:
     with watching(demo_app) as client:
         client.get("/", environ_overrides={"SERVER_SOFTWARE": "server" * 20})
-        lines = [*Printer(width=50).lines(client.story())]
-    assert max(map(columns, lines)) <= 50
+        text = "\n".join(Printer(width=50).lines(client.story()))
+    assert widest(text) <= 50
 
 
 def test_the_option_app_selects_any_application(capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,9 +288,9 @@ def app(environ, start_response):
 @pytest.mark.parametrize(
     ("path", "title", "message"),
     [
-        ("/loop", "running, ", "within 2 s. It is still at endless.py:4: while environ["),
-        ("/exit", "an exception", "no answer, but SystemExit(3) at endless.py:7: sys.exit(3)"),
-        ("/stream", "running, ", "no end of the answer within 2 s"),
+        ("/loop", "running, ", "no end of the answer within 2 s: running, 2 s, at endless.py:4"),
+        ("/exit", "an exception", "no end of the answer within 2 s: SystemExit(3)"),
+        ("/stream", "running, ", "no end of the answer within 2 s: running, 2 s"),
     ],
 )
 def test_a_request_without_an_answer_is_told_with_the_line_that_it_is_at(
@@ -312,6 +316,7 @@ def test_the_command_serves_an_application_and_its_xray(tmp_path: Path) -> None:
         assert server.send(get()).endswith(b"hello\r\n0\r\n\r\n")
         assert "GET / 200 OK" in server.xray()
         assert "INSERT INTO words" in server.xray("1")
+    assert "queue" not in server.output  # waitress warns of requests that wait a moment
     with running(line, tmp_path) as server:
         taken = str(server.port)
         assert server.send(get("/healthz")).endswith(b"ok")
@@ -322,7 +327,7 @@ def test_the_command_serves_an_application_and_its_xray(tmp_path: Path) -> None:
     assert again.stderr.count("\n") == 1
 
 
-def test_viewing_opens_a_port_itself_and_says_if_it_is_in_use() -> None:
+def test_viewing_opens_a_port_and_says_if_it_is_in_use() -> None:
     with viewing(demo_app, 0, "http://127.0.0.1:8080/") as (_, address):
         port = int(address.split(":")[2].split("/")[0])
         with pytest.raises(OSError, match=f"port {port}: .*A reloader, such as Flask's"):
@@ -353,8 +358,14 @@ def test_output_on_a_terminal_is_coloured_unless_disabled(
     os.close(ours)
     assert process.wait() == 0
     assert (b"\x1b[1m" in printed) == is_coloured
-    lines = re.sub(r"\x1b\[\d+m", "", printed.decode()).splitlines()
-    assert max(map(columns, lines)) <= 60
+    assert widest(re.sub(r"\x1b\[\d+m", "", printed.decode())) <= 60
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "a" + "牛" * 5_000, "milk 牛奶 " * 1000])
+def test_no_line_is_wider_than_the_terminal(text: str) -> None:
+    lines = [*wrap(text, 60, "  ", "     ")]
+    assert {columns(line) for line in lines[:-1]} <= {*range(53, 61)}
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
 def test_control_and_unencodable_characters_are_escaped() -> None:

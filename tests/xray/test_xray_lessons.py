@@ -351,9 +351,7 @@ def test_15_server_wsgi_application_and_proxy_each_have_their_own_job(tmp_path: 
     assert "The application chose status, headers and body. waitress added headers of its" in alone
     assert "A proxy received this request" not in alone
     assert "cookie merged: sent 2 times" in alone
-    assert "x_forwarded_for dropped: in the environ it would be mistaken for x-forwarded-for" in (
-        alone
-    )
+    assert "x_forwarded_for dropped" in alone
     assert "HTTP_HOST 'localhost' header Host" in alone
     assert "renamed, as host to HTTP_HOST" in alone
     assert "Content-Security-Policy: default-src 'none'" in alone

@@ -4,13 +4,14 @@ import argparse
 import logging
 import mimetypes
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -23,9 +24,7 @@ from todo_wsgi import create_app
 from todo_wsgi.storage.errors import DatabaseUnusable
 from todo_wsgi.xray.loading import CannotLoad, load
 from todo_wsgi.xray.record.middleware import XRay
-from todo_wsgi.xray.record.source import Line
 from todo_wsgi.xray.record.sql import watch_connections
-from todo_wsgi.xray.record.trace import Trace
 from todo_wsgi.xray.show.background import listen, serving
 from todo_wsgi.xray.show.terminal import MAX_WIDTH, Printer
 from todo_wsgi.xray.show.viewer import viewing
@@ -43,13 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says, and return the exit status: 0, or 2 for an error."""
     settings = parse(arguments)
     logging.getLogger("waitress").addHandler(logging.NullHandler())  # the story has it
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # waiting is no problem
+    problem = ""
     try:
         with opened(settings) as app:
             if settings.serve:
                 serve(app, settings)
-                return 0
-            story, problem = send(app, settings)
-        print_story(story, settings)
+            else:
+                story, problem = send(app, settings)
+                print_story(story, settings)
     except (CannotSend, CannotLoad, OSError, DatabaseUnusable) as error:
         problem = str(error)
     except KeyboardInterrupt:
@@ -72,11 +73,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("request", nargs="*", help="such as GET /?show=active, or POST / text=milk")
     add("--app", metavar="MODULE:NAME", help="another application, or 'MODULE:FACTORY()'")
     add("--db", metavar="FILE", help="the todo list's database (default: a new, temporary one)")
-    text = "a request header; may be repeated"
-    example = "'Name: value'"
-    add("-H", "--header", metavar=example, action="append", default=[], type=header, help=text)
+    add(
+        "-H", metavar="HEADER", action="append", default=[], help="such as 'Name: value'; repeat it"
+    )
     add("--body", metavar="FILE", help="send the bytes of this file, - for those of stdin")
-    add("--part", metavar="4,6", help="print only these parts in full")
+    add("--part", metavar="4,6", default="", help="print only these parts in full")
     add("--all", action="store_true", help="print all parts in full")
     add("--serve", action="store_true", help="serve the application, and its x-ray, until Ctrl-C")
     add("--port", type=int, default=8080, help="of the application (default 8080; 0: a free one)")
@@ -91,12 +92,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("name a method and a path, such as GET /")
     if wrong := [word for word in words[2:] if "=" not in word]:
         parser.error(f"{wrong[0]!r} is not a field: write name=value")
+    if wrong := [line for line in settings.H if not re.fullmatch(r"[^:\s]+:[^\r\n]*", line)]:
+        parser.error(f"{wrong[0]!r} is not a header: write 'Name: value'")
     if words[2:] and settings.body is not None:
         parser.error("the fields would be the body: omit either them or --body")
     if not {settings.port, settings.xray} <= {*range(65536)}:
         parser.error("--port and --xray take a number from 0 to 65535")
-    settings.part = settings.part.split(",") if settings.part is not None else []
-    if not {*settings.part} <= {*"123456789"}:
+    if {*settings.part} - {*"123456789,"}:
         parser.error("--part takes numbers from 1 to 9, such as 4,6")
     return settings
 
@@ -107,14 +109,6 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message and exit with status 2."""
         self.exit(2, f"xray: {message}. See --help.\n")
-
-
-def header(text: str) -> tuple[str, str]:
-    """Return the name and value. Raises ArgumentTypeError, which argparse reports."""
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip() or "\n" in text or "\r" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a header: write 'Name: value'")
-    return name.strip(), value.strip()
 
 
 @contextmanager
@@ -133,12 +127,12 @@ def opened(settings: argparse.Namespace) -> Iterator[WSGIApplication]:
 def serve(app: WSGIApplication, settings: argparse.Namespace) -> None:
     """Serve the application and its x-ray until SIGTERM or Ctrl-C. OSError for a port in use."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with listen(settings.port) as first, listen(settings.xray) as second:
-        address = f"http://127.0.0.1:{first.getsockname()[1]}/"
-        with viewing(app, second, address) as (watched, xray):
+    with listen(settings.port) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        with viewing(app, settings.xray, address) as (watched, xray):
             print(f"Serving {settings.app or 'a todo list'} on {address} (Ctrl-C stops)")
             print(f"X-ray of each request on {xray}", flush=True)
-            waitress.serve(watched, sockets=[first])
+            waitress.serve(watched, sockets=[listener])
 
 
 def send(app: WSGIApplication, settings: argparse.Namespace) -> tuple[Story, str]:
@@ -146,84 +140,62 @@ def send(app: WSGIApplication, settings: argparse.Namespace) -> tuple[Story, str
 
     Raises CannotSend if the application does not get it.
     """
+    request = build_request(settings)
     with closing(XRay(app)) as xray, listen(0) as listener, serving(xray, listener, threads=1):
         port = listener.getsockname()[1]
-        request = build_request(settings, port)
         if not settings.app:  # so that the story is not about connecting to the database
             exchange(port, b"GET /healthz HTTP/1.0\r\n\r\n")
-        number = len(xray.traces.last()) + 1
-        response = exchange(port, request, lambda: has_exited(xray.traces.get(number)))
-        trace = xray.traces.get(number)
+        response = exchange(port, request)
+        trace = xray.traces.get(1 if settings.app else 2)
         if trace is None:
             status = (response or b"").partition(b"\r\n")[0].decode("latin-1")
             waits = f"no answer within {TIMEOUT} s: the server waits for more. See Content-Length"
             raise CannotSend(f"waitress refused the request: {status}" if status else waits)
-        story = tell(trace, xray.traces)
-        # This server is about to stop. Readers will want to repeat the request on one that stays.
-        address = story.curl[-1].replace(f"127.0.0.1:{port}", f"127.0.0.1:{settings.port}")
-        story = story._replace(curl=[*story.curl[:-1], address])
-        return story, "" if response is not None else explain_silence(trace)
+        silence = f"no end of the answer within {TIMEOUT} s: {trace.error or trace.outcome}"
+        return tell(trace, xray.traces), "" if response is not None else silence
 
 
-def build_request(settings: argparse.Namespace, port: int) -> bytes:
+def build_request(settings: argparse.Namespace) -> bytes:
     """Return the bytes of the request. Raises CannotSend, or OSError of a file."""
     method, path, *fields = settings.request
     method, encoded = method.upper(), urlencode([tuple(field.split("=", 1)) for field in fields])
     if not path.startswith("/"):
         raise CannotSend(f"the path {path!r} must begin with /")
-    headers = [("Host", f"127.0.0.1:{port}"), ("Connection", "close")]
     body, kind = encoded.encode(), "application/x-www-form-urlencoded"
-    if settings.body is not None:
-        file = settings.body
+    if (file := settings.body) is not None:
         body = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         kind = mimetypes.guess_type(file)[0] or "application/octet-stream"
     elif encoded and method in ("GET", "HEAD"):
         path, body = path + ("&" if "?" in path else "?") + encoded, b""
+    # The port is not that of this server, which is about to stop: to repeat the request elsewhere.
+    headers = [f"Host: 127.0.0.1:{settings.port}", "Connection: close"]
     if body or method == "POST":
-        headers += [("Content-Type", kind), ("Content-Length", str(len(body)))]
-    given = {name.lower() for name, _ in settings.header}
-    headers = [(name, value) for name, value in headers if name.lower() not in given]
-    headers += settings.header
+        headers += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
+    given = {name_of(line) for line in settings.H}
+    headers = [line for line in headers if name_of(line) not in given] + settings.H
     target = quote(path, safe="/?&=%#+~:;,@!$'()*[]")
-    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
-    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8") + body
+    lines = [f"{method} {target} HTTP/1.1", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
 
 
-def exchange(port: int, request: bytes, is_lost: Callable[[], bool] = bool) -> bytes | None:
-    """Send the request; return the beginning of the response, or None if it does not end.
+def name_of(header: str) -> str:
+    """Return the name of a header in lower case."""
+    return header.partition(":")[0].lower()
 
-    It is given TIMEOUT seconds, unless `is_lost` knows before that nothing will come.
-    """
+
+def exchange(port: int, request: bytes) -> bytes | None:
+    """Send the request; return the beginning of the response, or None if it does not end."""
     response = b""
-    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
+    with socket.create_connection(("127.0.0.1", port)) as connection, suppress(TimeoutError):
         connection.sendall(request)
-        connection.settimeout(0.2)
         end = time.monotonic() + TIMEOUT
-        while time.monotonic() < end and not is_lost():
-            with suppress(TimeoutError):
-                data = connection.recv(65536)
-                if not data:
-                    return response
-                response = response or data
+        while (left := end - time.monotonic()) > 0:
+            connection.settimeout(left)
+            data = connection.recv(65536)
+            if not data:
+                return response
+            response = response or data
     return None
-
-
-def has_exited(trace: Trace | None) -> bool:
-    """Return whether the application has ended the thread of the server, which says no more."""
-    return bool(trace and not trace.is_running and trace.error.startswith("SystemExit("))
-
-
-def explain_silence(trace: Trace) -> str:
-    """Say why there is no answer, and what the application did last."""
-    if has_exited(trace):
-        return f"no answer, but {trace.error}{_place(trace.failures[-1].line)}"
-    what = "no end of the answer" if trace.sent_head else "no answer"
-    place = _place(trace.where())
-    return f"{what} within {TIMEOUT} s" + (f". It is still{place}" if place else "")
-
-
-def _place(line: Line | None) -> str:
-    return f" at {line.name}:{line.number}: {line.code}" if line else ""
 
 
 def print_story(story: Story, settings: argparse.Namespace) -> None:
@@ -234,7 +206,9 @@ def print_story(story: Story, settings: argparse.Namespace) -> None:
     )
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        for line in printer.lines(story, [*map(int, settings.part)], is_all=settings.all):
+        for line in printer.lines(
+            story, [int(n) for n in settings.part if n != ","], is_all=settings.all
+        ):
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader stopped early, like `head`

@@ -132,7 +132,7 @@ class _Recording:
         trace = self.trace
         kind: type = type(body)
         trace.body_type = kind.__name__
-        if kind in (str, bytes) or not any(hasattr(kind, name) for name in _ITERATION):
+        if kind in (str, bytes) or not hasattr(kind, "__iter__"):
             trace.wrong["body"] = describe(body)
         if kind in (list, tuple):
             chunks = [*body]
@@ -187,10 +187,6 @@ class _Recording:
         trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), trace.read_body)
         self._calls.end()
         self._traces.end(trace, self._kept)
-
-
-# A list and the like can be iterated; an async function has a lesson of its own.
-_ITERATION = ("__iter__", "__getitem__", "__await__", "__aiter__")
 
 
 def _is_header(header: Any) -> bool:

@@ -340,16 +340,15 @@ class Trace(Record):
 
         That is "COMMIT", "ROLLBACK", "autocommit" for a single statement, or "" if still open.
         """
-        found = []
-        changed = 0
+        found, changed = [], 0
         for statement in self.statements:
             if statement.rows_changed and not statement.is_open:
                 found.append((statement.rows_changed, "autocommit"))
-            else:
-                changed += statement.rows_changed
-            if statement.keyword in ("COMMIT", "END", "ROLLBACK"):
+            elif statement.keyword in ("COMMIT", "END", "ROLLBACK"):
                 found.append((changed, statement.keyword.replace("END", "COMMIT")))
                 changed = 0
+            else:
+                changed += statement.rows_changed
         return [(rows, end) for rows, end in [*found, (changed, "")] if rows]
 
     @property

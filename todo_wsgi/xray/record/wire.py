@@ -98,9 +98,7 @@ def find_changes(trace: Trace) -> Iterator[tuple[str, str]]:
         key = name.upper().replace("-", "_")
         key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
         entry = trace.environ.get(key)
-        if "_" in name:
-            yield name, f"dropped: in the environ it would be mistaken for {name.replace('_', '-')}"
-        elif entry is None:
+        if entry is None or "_" in name:  # there, both of x-y and x_y would be HTTP_X_Y
             yield name, "dropped"
         elif len(values) > 1:
             yield name, f"merged: sent {len(values)} times, it is one entry, {entry!r}"

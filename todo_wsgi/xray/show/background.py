@@ -29,19 +29,11 @@ def serving(app: WSGIApplication, listener: socket.socket, threads: int = 2) -> 
     """Serve `app` on `listener` during the `with` block, then close the listener."""
     connections: dict[int, Any] = {}
     server = waitress.create_server(app, map=connections, sockets=[listener], threads=threads)
-    is_stopping = threading.Event()
-
-    def loop() -> None:
-        while not is_stopping.is_set():
-            wasyncore.loop(timeout=1, use_poll=True, map=connections, count=1)
-
-    thread = threading.Thread(target=loop, daemon=True)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        is_stopping.set()
-        server.pull_trigger()  # wakes the loop
-        thread.join()
         server.task_dispatcher.shutdown(timeout=1)
-        wasyncore.close_all(connections)
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(connections))  # ends server.run
+        thread.join()

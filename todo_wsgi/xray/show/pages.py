@@ -17,6 +17,7 @@ from todo_wsgi.xray.story.document import (
     Part,
     Story,
     Summary,
+    code,
     count,
     element,
     folded,
@@ -32,25 +33,20 @@ OWN_STYLE = Response(
 )
 
 
-def list_page(base: str, app: str, summaries: list[Summary], *, is_paused: bool) -> Response:
-    """Return the list of requests, which reloads itself unless it is paused.
-
-    `base` is the path of the x-ray, `app` the URL of the application.
-    """
+def list_page(app: str, summaries: list[Summary], *, is_paused: bool) -> Response:
+    """Return the list of requests to `app`, which reloads itself unless it is paused."""
     state = "" if is_paused else f" This list reloads every {REFRESH} seconds."
-    switch = _link(base, "Resume") if is_paused else _link(f"{base}?pause=1", "Pause")
-    rows = [_row(summary, depth) for summary, depth in _nest(summaries)]
     head = ("Request", "Target", "Status", "Kind", "Verdict", "Time")
+    rows = [_row(summary, depth) for summary, depth in _nest(summaries)]
     return _page(
         "X-ray",
+        _nav("This page", _link(".", "Resume") if is_paused else _link("?pause=1", "Pause")),
         element("h1", "X-ray"),
         paragraph(
             f"The last {MAX_REQUESTS} requests to ", _link(app, app), f", newest first.{state}"
         ),
-        element("nav", switch, aria_label="This page"),
-        _classed("list", table(head, rows))
-        if rows
-        else paragraph("No requests yet. Use the application."),
+        element("div", table(head, rows), class_="list") if rows else None,
+        None if rows else paragraph("No requests yet. Use the application."),
         headers=[] if is_paused else [("Refresh", str(REFRESH))],
     )
 
@@ -70,128 +66,98 @@ def _nest(summaries: list[Summary]) -> Iterator[tuple[Summary, int]]:
 
 def _row(summary: Summary, depth: int) -> list[Content]:
     number = str(summary.number)
-    indent = "\u00a0\u00a0\u00a0" * (depth - 1) + "↳ " * (depth > 0)
-    verdict = _mistakes("", summary) if summary.mistakes else None
-    title = f"{indent}{summary.title}"
+    title = "\u00a0\u00a0\u00a0" * (depth - 1) + "↳ " * (depth > 0) + summary.title
+    verdict = _verdict(summary, number) if summary.mistakes else None
     return [_link(number, number), title, summary.status, summary.kind, verdict, summary.time]
 
 
-def request_page(
-    base: str, story: Story, others: list[Summary], *, is_open: bool = False
-) -> Response:
+def request_page(story: Story, others: list[Summary], *, is_open: bool) -> Response:
     """Return the page of one request; `others` are the requests to compare it with."""
     summary = story.summary
-    around = [
-        _link(f"{base}{step.number}", f"{step.relation} request {step.number}")
-        for step in summary.steps
-    ]
     wrong = {mistake.part for mistake in summary.mistakes}
+    steps = [(str(s.number), f"{s.relation} request {s.number}") for s in summary.steps]
     jumps = [
         _link(f"#part-{part.number}", f"{part.number}. {part.short}{' ✗' * (part.number in wrong)}")
         for part in story.parts
     ]
+    status = element("strong", summary.status)
     return _page(
         f"{'✗ ' * bool(wrong)}{summary.title}, request {summary.number}",
-        element("nav", _link(base, "All requests"), *around, aria_label="Requests"),
+        _nav("Requests", _link(".", "All requests"), *(_link(*step) for step in steps)),
         element("h1", summary.title),
-        element(
-            "p",
-            f"Request {summary.number}, answered ",
-            element("strong", summary.status),
-            class_="status",
-        ),
-        _mistakes("", summary),
-        _choices(base, summary.number, others) if others else None,
+        element("p", f"Request {summary.number}, answered ", status, class_="status"),
+        _verdict(summary),
+        _choices(summary.number, others) if others else None,
         draw(story.lanes, story.messages),
-        element("nav", *jumps, _link("?open=all", "Open all"), aria_label="Parts"),
+        _nav("Parts", *jumps, _link("?open=all", "Open all")),
         *(_fold(part, is_open=is_open) for part in story.parts),
-        element(
-            "details",
-            element("summary", element("h2", "Again")),
-            paragraph("The same request as a shell command:"),
-            element("pre", curl.join(story.curl), class_="code"),
-        ),
+        folded("The same request as a shell command", code(curl.join(story.curl))),
         paragraph(note) if (note := curl.note(story.curl)) else None,
     )
 
 
-def _mistakes(page: str, summary: Summary) -> Element:
-    """Return the verdict, with links to the parts that show the mistakes."""
+def _verdict(summary: Summary, page: str = "") -> Element:
+    """Return the verdict, with links to the parts of the page that show the mistakes."""
     if not summary.mistakes:
         return element("p", summary.verdict, class_="verdict")
-    made = element("p", f"✗ {count(len(summary.mistakes), 'mistake')}: ", class_="verdict wrong")
-    for index, mistake in enumerate(summary.mistakes):
+    items: list[Content] = [f"✗ {count(len(summary.mistakes), 'mistake')}"]
+    for mistake in summary.mistakes:
         link = _link(f"{page}#part-{mistake.part}", mistake.where)
-        for item in (f"{'; ' * bool(index)}{mistake.headline} (", link, ")"):
-            _append(made, item)
-    return made
+        items += ["; " if items[1:] else ": ", f"{mistake.headline} (", link, ")"]
+    return element("p", *items, class_="verdict wrong")
 
 
 def _fold(part: Part, *, is_open: bool) -> Element:
-    heading = element("h2", f"{part.number}. {part.title}")
-    summary = element("summary", heading, element("span", part.essence, class_="essence"))
     # A link to what is inside opens the part.
     inner = element("div", *part.content, id=f"part-{part.number}")
-    made = element("details", summary, inner, class_="part")
+    made = element("details", _heading(part, part.essence), inner, class_="part")
     if is_open or part.is_open:
         made.set("open", "open")
     return made
 
 
-def _choices(base: str, number: int, others: list[Summary]) -> Element:
-    options = [
-        element("option", f"{other.number}: {other.title}", value=str(other.number))
-        for other in others
-    ]
+def _heading(part: Part, essence: str) -> Element:
+    title = element("h2", f"{part.number}. {part.title}")
+    return element("summary", title, element("span", essence, class_="essence"))
+
+
+def _choices(number: int, others: list[Summary]) -> Element:
+    options = [element("option", f"{o.number}: {o.title}", value=str(o.number)) for o in others]
     return element(
         "form",
         element("input", type="hidden", name="left", value=str(number)),
         element("label", "Compare with another request", for_="right"),
         element("select", *options, id="right", name="right"),
         element("button", "Compare", class_="main"),
-        action=f"{base}compare",
+        action="compare",
         class_="compare",
     )
 
 
-def compare_page(base: str, left: Story, right: Story) -> Response:
+def compare_page(left: Story, right: Story) -> Response:
     """Return a page with two requests side by side, headed by a table of their differences."""
-    one, other = left.summary.number, right.summary.number
-    pairs = [
-        (name, here, there)
-        for (name, here), (_, there) in zip(left.facts, right.facts, strict=True)
-    ]
+    numbers = [str(story.summary.number) for story in (left, right)]
+    rows = [(*fact, there) for fact, (_, there) in zip(left.facts, right.facts, strict=True)]
     # Process and thread differ by chance.
-    differ = [pair for pair in pairs if pair[1] != pair[2] and pair[0] != THREAD]
-    same = [pair for pair in pairs if pair not in differ]
-    head = ("", f"Request {one}", f"Request {other}")
-    sides = [
-        element(
-            "details",
-            element("summary", element("h2", f"{a.number}. {a.title}"), _essence(a, b)),
-            element("div", element("div", *a.content), element("div", *b.content), class_="sides"),
-            class_="part",
-        )
-        for a, b in zip(left.parts, right.parts, strict=True)
-    ]
+    differ = [row for row in rows if row[1] != row[2] and row[0] != THREAD]
+    same = [row for row in rows if row not in differ]
+    head = ("", *(f"Request {number}" for number in numbers))
+    title = f"Requests {' and '.join(numbers)}"
     return _page(
-        f"Requests {one} and {other}",
-        element(
-            "nav",
-            _link(base, "All requests"),
-            *(_link(f"{base}{number}", f"Request {number}") for number in (one, other)),
-            aria_label="Requests",
-        ),
-        element("h1", f"Requests {one} and {other}"),
-        _classed("facts", table(head, differ, "What differs")) if differ else None,
-        folded(f"The same in both: {', '.join(pair[0] for pair in same)}", table(head, same)),
-        *sides,
+        title,
+        _nav("Requests", _link(".", "All requests"), *map(_link, numbers, head[1:])),
+        element("h1", title),
+        element("div", table(head, differ, "What differs"), class_="facts") if differ else None,
+        folded(f"The same in both: {', '.join(row[0] for row in same)}", table(head, same)),
+        *(_fold_both(*pair) for pair in zip(left.parts, right.parts, strict=True)),
     )
 
 
-def _essence(one: Part, other: Part) -> Element:
-    both = dict.fromkeys([one.essence, other.essence])
-    return element("span", " ⇄ ".join(both), class_="essence")
+def _fold_both(one: Part, other: Part) -> Element:
+    essence = " ⇄ ".join(dict.fromkeys([one.essence, other.essence]))
+    sides = (element("div", *part.content) for part in (one, other))
+    inner = element("div", *sides, class_="sides")
+    return element("details", _heading(one, essence), inner, class_="part")
 
 
 def error_page(error: HTTPError) -> Response:
@@ -213,18 +179,8 @@ def _link(href: str, text: str) -> Element:
     return element("a", text, href=href)
 
 
-def _classed(name: str, made: Element) -> Element:
-    made.set("class", name)
-    return made
-
-
-def _append(made: Element, item: Element | str) -> None:
-    if isinstance(item, Element):
-        made.append(item)
-    elif len(made):
-        made[-1].tail = (made[-1].tail or "") + item
-    else:
-        made.text = (made.text or "") + item
+def _nav(label: str, *links: Element) -> Element:
+    return element("nav", *links, aria_label=label)
 
 
 def _page(

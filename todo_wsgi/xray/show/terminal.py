@@ -3,7 +3,7 @@
 In short, the picture and a line for each part; with `is_all`, everything.
 """
 
-import textwrap
+import re
 import unicodedata
 from collections.abc import Collection, Iterator
 from xml.etree.ElementTree import Element
@@ -19,7 +19,7 @@ _BLOCKS = ("ul", "details", "span")  # that begin a line of their own
 
 
 class Printer:
-    """Writes a story as lines of at most `width` columns."""
+    """Writes a story as lines of at most `width` columns, except for the command at its end."""
 
     def __init__(self, *, width: int = MAX_WIDTH, is_coloured: bool = False) -> None:
         self._width = max(40, min(width, MAX_WIDTH))
@@ -45,9 +45,8 @@ class Printer:
             yield curl.join(story.curl)
             yield from self._wrap(curl.note(story.curl))
             yield from self._wrap("" if is_all else "--part 6 shows a part, --all everything.")
-        yield ""
-        colour = _RED if summary.mistakes else _GREEN
-        yield from self._wrap(summary.verdict, colour=colour)
+            yield ""
+        yield from self._wrap(summary.verdict, colour=_RED if summary.mistakes else _GREEN)
 
     def _message(self, lanes: list[str], message: Message) -> Iterator[str]:
         ends = cut(lanes[message.sender], 11), cut(lanes[message.receiver], 11)
@@ -64,51 +63,44 @@ class Printer:
             yield ""
 
     def _block(self, item: Element, indent: str) -> Iterator[str]:
+        inner = f"{indent}  " if len(indent) < self._width // 3 else indent
         colour = _COLOURS.get(item.get("class", ""), "")
-        match item.tag:
-            case "table":
-                yield from self._table(item, indent)
-            case "ul":
-                for child in item:
-                    yield from self._block(child, indent)
-            case "details" if self._is_all:
-                for child in item:
-                    yield from self._block(child, indent)
-            case "details":
-                yield from self._wrap(f"▸ {item[0].text}", indent, indent + "  ", _FAINT)
-            case "li" | "span" | "pre":
-                yield from self._flow(item, indent, indent + "  ", colour)
-            case _:
-                yield from self._flow(item, indent, indent, colour)
+        if item.tag == "table":
+            yield from self._table(item, indent)
+        elif item.tag == "details" and not self._is_all:
+            yield from self._wrap(f"▸ {item[0].text}", indent, inner, _FAINT)
+        elif item.tag in ("ul", "details"):
+            for child in item:
+                yield from self._block(child, indent)
+        else:
+            rest = inner if item.tag in ("li", "span", "pre") else indent
+            yield from self._flow(item, indent, rest, colour)
 
-    def _flow(self, item: Element, indent: str, inner: str, colour: str) -> Iterator[str]:
+    def _flow(self, item: Element, first: str, rest: str, colour: str) -> Iterator[str]:
         """Yield the text of an element, and the blocks in it, each on lines of its own."""
         text = item.text or ""
         for child in item:
             if child.tag in _BLOCKS:
-                yield from self._wrap(text, indent, inner, colour)
-                yield from self._block(child, inner)
+                yield from self._wrap(text, first, rest, colour)
+                yield from self._block(child, rest)
                 text = ""
             else:
                 text += "".join(child.itertext()) + (child.tail or "")
-        if text:
-            yield from self._wrap(text, indent, inner, colour)
+        yield from self._wrap(text, first, rest, colour)
 
     def _table(self, item: Element, indent: str) -> Iterator[str]:
         if (caption := item.findtext("caption")) is not None:
             yield from self._wrap(f"{caption}:", indent)
         rows = [list(row) for row in item.iterfind("tbody/tr")]
-        size = min(max((columns(_text(row[0])) for row in rows), default=0), 32)
+        size = min(max((columns(_text(row[0])) for row in rows), default=0), self._width // 3)
         margin = f"{indent}{' ' * size}    "
         for first, *others in rows:
-            name = _text(first)
-            texts = "  ".join(filter(None, map(_text, others)))
+            name, start = _text(first), margin
             if columns(name) <= size and "\n" not in name:
-                gap = " " * (size - columns(name))
-                yield from self._wrap(texts, f"{indent}  {name}{gap}  ", margin)
+                start = f"{indent}  {name}{' ' * (size - columns(name))}  "
             else:
                 yield from self._wrap(name, f"{indent}  ", f"{indent}    ")
-                yield from self._wrap(texts, margin, margin)
+            yield from self._wrap("  ".join(filter(None, map(_text, others))), start, margin)
             for line in (line for cell in others for line in cell.iter("span")):
                 yield from self._flow(line, margin, margin + "  ", _BLUE)
 
@@ -125,15 +117,22 @@ def _text(cell: Element) -> str:
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> Iterator[str]:
     """Yield lines of at most `width` columns, the first prefixed by `first`, others by `rest`."""
     for paragraph in text.split("\n"):
-        # A NUL behind each wide character makes textwrap count it twice.
-        wide = "".join(c + "\0" * (columns(c) - 1) for c in paragraph)
-        for line in textwrap.wrap(
-            wide, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
-        ):
-            yield line.replace("\0", "")
+        line = first
+        for word in re.findall(" *[^ ]+", paragraph):
+            is_long = columns(rest + word) > width
+            for piece in word if is_long else [word]:
+                if columns(line + piece) > width:
+                    yield line
+                    line = rest + piece.lstrip()
+                else:
+                    line += piece
+        if line.strip():
+            yield line
         first = rest
 
 
 def columns(text: str) -> int:
     """Return the width of the text in terminal columns: two for a Chinese character (UAX 11)."""
+    if text.isascii():
+        return len(text)
     return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

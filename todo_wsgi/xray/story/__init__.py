@@ -2,6 +2,6 @@
 
 parts.py      the nine parts
 lessons.py    things that learners get wrong, where a request demonstrates them
-blocks.py     what a story is made of
+document.py   what a story is made of: elements of HTML
 curl.py       the same request as a curl command
 """

@@ -74,7 +74,9 @@ class Summary(NamedTuple):
     def verdict(self) -> str:
         """What is wrong, such as "1 mistake: a GET changed 1 row (6. SQL)"."""
         found = "; ".join(f"{mistake.headline} ({mistake.where})" for mistake in self.mistakes)
-        return f"{count(len(self.mistakes), 'mistake')}: {found}" if found else "No mistake found"
+        if not found:
+            return "No mistake found" + " so far" * self.status.startswith("running,")
+        return f"{count(len(self.mistakes), 'mistake')}: {found}"
 
 
 class Message(NamedTuple):

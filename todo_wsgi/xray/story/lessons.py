@@ -241,8 +241,13 @@ def _types_of_wsgi(trace: Trace, _: Traces) -> Facts:
     )
 
 
+_ASYNC = (
+    "The application is an async function. WSGI servers do not await it, so it never runs. Write "
+    "def instead of async def."
+)
 # By what is wrong, and its type if that matters.
 _COMPLAINTS = {
+    **dict.fromkeys(("body: coroutine", "body: async_generator"), _ASYNC),
     "status": "The status is {0}, not text. Write number and words in quotes: '200 OK'.",
     "headers": "The headers are {0}, not a list. Write [('Content-Type', 'text/html')].",
     "header": "The header {0} is not a tuple of two str. Write a name and a value, each in "
@@ -398,11 +403,6 @@ def _browser_asks_for_a_password(trace: Trace, _: Traces) -> Facts:
 
 @lesson("An exception that your code does not catch ends the response", part=CALLS)
 def _exceptions_end_the_response(trace: Trace, _: Traces) -> Facts:
-    if trace.body_type in ("coroutine", "async_generator"):
-        yield Mistake(
-            "The application is an async function. WSGI servers do not await it, so it never runs. "
-            "Write def instead of async def."
-        )
     caught = [failure for failure in trace.failures if failure.catcher and trace.code >= 500]
     for failure in trace.failures:
         call = re.match(r"(\S*)\(\) (takes|missing) .*argument", failure.message)

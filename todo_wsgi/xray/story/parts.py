@@ -24,7 +24,6 @@ from todo_wsgi.xray.record.trace import (
     Trace,
     Traces,
     is_part,
-    is_proxied,
 )
 from todo_wsgi.xray.record.values import CUT, cut, show_bytes
 from todo_wsgi.xray.story.curl import curl
@@ -66,8 +65,6 @@ def tell(trace: Trace, traces: Traces) -> Story:
         essence, *content = tell_part(hidden)
         here = [lesson for lesson in lessons if lesson.part == number]
         elements = [item for item in [*content, *map(_remark, here)] if isinstance(item, Element)]
-        for span in (span for item in elements for span in item.iter("span")):
-            span[0].text = trace.secrets.hide(span[0].text)  # source code
         line = cut(" ".join(str(essence).split()), MAX_LINE)
         parts.append(Part(number, *PARTS[number - 1], line, elements, _mistakes(here) != []))
     lanes = ["Browser", hidden.server, "Application", "SQLite"]
@@ -94,7 +91,7 @@ def _summarize(trace: Trace, lessons: list[Lesson]) -> Summary:
         time.strftime("%H:%M:%S", time.localtime(trace.time)),
         f"{trace.method} {cut(trace.target, 80)}",
         trace.outcome,
-        _kind(trace),
+        _media_type(trace),
         _steps(trace),
         trace.came_from or (trace.page if is_part(trace) else None),
         _mistakes(lessons),
@@ -109,18 +106,6 @@ def _remark(lesson: Lesson) -> Element:
     title = element("strong", f"{'✗ ' * lesson.is_mistake}{lesson.title}.")
     kind = "mistake" if lesson.is_mistake else "fact"
     return element("p", title, f" {lesson.text}", class_=kind)
-
-
-def _kind(trace: Trace) -> str:
-    """Return the kind of response, as a browser would treat it."""
-    if trace.code == 304:
-        return "cache hit"
-    if trace.redirects_to:
-        return "redirect"
-    kind = _media_type(trace)
-    return {"text/html": "page", "text/css": "style sheet"}.get(kind) or (
-        "icon or image" if kind.startswith("image/") else kind
-    )
 
 
 def _media_type(trace: Trace) -> str:
@@ -199,11 +184,7 @@ def _origin(trace: Trace, key: str) -> str:
     if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         header = f"header {key.removeprefix('HTTP_').replace('_', '-').title()}"
         return header if key in trace.environ else "the server"  # by default
-    if key in _REQUEST_LINE:
-        return "the request line"
-    if key.startswith("REMOTE_"):
-        return "a proxy" if is_proxied(trace) and key == "REMOTE_ADDR" else "the socket"
-    return "the server, for WSGI" if key.startswith("wsgi.") else "the server"
+    return "the request line" if key in _REQUEST_LINE else "the server"
 
 
 _REQUEST_LINE = {
@@ -413,7 +394,7 @@ def _milliseconds(statement: Statement) -> str:
 
 def _template(trace: Trace) -> Iterator[Content]:
     names = [f"{name} ({n:,} times)" if n > 1 else name for name, n in trace.rendered.items()]
-    yield ", ".join(names) or "none of the todo list's, and the x-ray knows no others"
+    yield ", ".join(names) or "none was seen: the x-ray knows only those of the todo list"
     for rendering in trace.renderings:
         times = trace.rendered[rendering.name]
         title = f"templates/{rendering.name}" if rendering.name else "A template"
