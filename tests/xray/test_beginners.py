@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -24,6 +24,7 @@ from wsgiref.util import request_uri
 import pytest
 from xrays import App, Watched, answering, client_environ, one_line, watching
 
+from todo_wsgi.xray.record.source import is_application
 from todo_wsgi.xray.story.document import count
 
 
@@ -50,8 +51,8 @@ def test_an_application_with_the_wrong_number_of_arguments(tmp_path: Path) -> No
 
 
 def test_a_factory_instead_of_an_application() -> None:
-    def create_app(config: object = None) -> object:
-        return config
+    def create_app(config: object = None) -> None:
+        """Return an application."""
 
     with watching(create_app) as client:
         with pytest.raises(TypeError):
@@ -107,6 +108,122 @@ def test_the_text_of_an_exception_is_shown_without_running_its_code() -> None:
     with watching(app) as client, pytest.raises(Odd):
         client.get("/")
     assert ", 'lost', {'milk': 1}. Nothing caught it" in client.text(part=5)
+
+
+# Exceptions that a framework catches
+
+FRAMEWORK = """
+def app(environ, start_response):
+    status = "200 OK"
+    try:
+        page = run(view, environ)
+        if page is None:
+            raise TypeError("The view returned nothing")
+    except Exception:
+        status, page = "500 Internal Server Error", sorry()
+    start_response(status, [("Content-Type", "text/plain")])
+    return [page]
+
+def run(view, environ):
+    try:
+        return view(environ)
+    finally:
+        sorry()
+
+def sorry():
+    return b"Sorry"
+"""
+
+
+def framework(view: Callable[[WSGIEnvironment], bytes | None]) -> Any:
+    """Return an application that answers with what `view` returns, as a library would."""
+    namespace: dict[str, Any] = {"__name__": "frame.app", "view": view}
+    exec(compile(FRAMEWORK, "/site-packages/frame/app.py", "exec"), namespace)
+    return namespace["app"]
+
+
+def test_a_statement_that_fails_in_a_view_is_told_with_its_line() -> None:
+    def find() -> None:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("SELECT * FROM nowhere")
+
+    def view(_: WSGIEnvironment) -> None:
+        return find()
+
+    number = find.__code__.co_firstlineno + 2
+    with watching(framework(view)) as client:
+        assert client.get("/").status_code == 500
+        text = client.text(part=5)
+    error = "OperationalError('no such table: nowhere')"
+    assert f"{error} was caught; local variables of " in text
+    assert f"OperationalError at tests/xray/test_beginners.py:{number}, no such table" in text
+    assert "Your code did not catch it: frame did, and answered 500." in text
+    assert text.count(f"→ raised {error}") == 2
+    assert "raised an exception" not in text
+
+
+def test_a_statement_whose_failure_the_application_catches_is_told_and_no_mistake() -> None:
+    def view(_: WSGIEnvironment) -> bytes:
+        connection = sqlite3.connect(":memory:")
+        try:
+            connection.execute("SELECT * FROM nowhere")
+        except sqlite3.OperationalError:
+            page = b"Nothing"
+        connection.close()
+        return page
+
+    with watching(framework(view)) as client:
+        assert client.get("/").text == "Nothing"
+        text = client.text(part=5)
+    assert "OperationalError('no such table: nowhere') was caught; local variables of" in text
+    assert "✗" not in text
+
+
+def test_an_answer_500_of_the_application_itself_is_no_uncaught_exception() -> None:
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        try:
+            price = int("milk")
+        except ValueError:
+            price = 0
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+        return [str(price).encode()]
+
+    with watching(app) as client:
+        client.get("/")
+    assert "was caught; local variables of" in client.text(part=5)
+    assert "✗" not in client.text(part=5)
+
+
+def test_a_view_that_forgets_to_return_is_told_with_the_exception_of_the_framework() -> None:
+    with watching(framework(lambda _: None)) as client:
+        client.get("/")
+    text = client.text(part=5)
+    assert "TypeError('The view returned nothing') was caught: frame/app.py:7" in text
+
+
+# Libraries
+
+
+def test_a_step_of_a_library_has_a_public_name() -> None:
+    @contextmanager
+    def opened() -> Iterator[None]:
+        yield
+
+    def act(_: WSGIEnvironment) -> None:
+        with opened():
+            textwrap.indent("milk", " ")
+
+    with watching(answering("", act)) as client:
+        client.get("/")
+    text = client.text(part=5)
+    assert "library: textwrap.indent(text='milk'" in text
+    assert "contextlib" not in text
+    assert "start_response=…)" in text
+
+
+def test_the_relative_file_names_of_compiled_modules_are_those_of_libraries() -> None:
+    assert not is_application("sqlalchemy/sql/_cache_key_cy.py")
+    assert is_application(__file__)
 
 
 # Templates of other applications

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 from todo_wsgi.xray.record.source import Line, line_of
@@ -51,7 +51,6 @@ class Call(Record):
     result: str | None = "still running"  # None: it raised an exception
     error: str = ""  # the exception, if known
     children: list["Call | Statement"] = field(default_factory=list)
-    alike: dict[CodeType, list["Call"]] = field(default_factory=dict)  # children, by function
 
     @property
     def calls(self) -> list["Call"]:
@@ -135,6 +134,7 @@ class Failure(Record):
     kind: str
     message: str  # for humans; may be empty
     left_application: bool
+    catcher: str = ""  # the library that caught it, such as "flask", if one did
     line: Line | None = None
     function: str = ""  # empty if the application could not even be called
     values: list[tuple[str, str]] = field(default_factory=list)
