@@ -38,9 +38,7 @@ class Line(NamedTuple):
     @property
     def code(self) -> str:
         """The text of the line."""
-        if self.text is not None:
-            return self.text
-        return linecache.getline(self.file, self.number).strip()
+        return linecache.getline(self.file, self.number).strip() if self.text is None else self.text
 
 
 def line_of(frame: FrameType | None) -> Line | None:
