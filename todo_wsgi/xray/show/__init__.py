@@ -1,7 +1,6 @@
 """Where one sees it: a story in the browser and in the terminal.
 
 terminal.py     the story as text
-pages.py        the story as HTML (templates/), with picture.py and xray.css
-viewer.py       the x-ray's web site: access control and routing
-background.py   a second waitress, which serves that site
+pages.py        the story as HTML, with picture.py and xray.css
+viewer.py       the x-ray's web site: access control, routing, and a second waitress
 """
