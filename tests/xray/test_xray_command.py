@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from wsgiref.simple_server import demo_app
@@ -316,7 +317,9 @@ def test_the_command_serves_an_application_and_its_xray(tmp_path: Path) -> None:
         assert server.send(get()).endswith(b"hello\r\n0\r\n\r\n")
         assert "GET / 200 OK" in server.xray()
         assert "INSERT INTO words" in server.xray("1")
-    assert "queue" not in server.output  # waitress warns of requests that wait a moment
+        with ThreadPoolExecutor(20) as visitors:  # waitress warns that some have to wait
+            assert len([*visitors.map(server.send, [get()] * 20)]) == 20
+    assert "queue" not in server.output
     with running(line, tmp_path) as server:
         taken = str(server.port)
         assert server.send(get("/healthz")).endswith(b"ok")

@@ -44,8 +44,8 @@ def list_page(app: str, summaries: list[Summary], *, is_paused: bool) -> Respons
         return [*path(parent), number] if parent in parents else [number]
 
     paths = {number: path(number) for number in parents}
-    summaries.sort(key=lambda summary: (-paths[summary.number][0], paths[summary.number]))
-    rows = [_row(summary, len(paths[summary.number]) - 1) for summary in summaries]
+    ordered = sorted(summaries, key=lambda s: (-paths[s.number][0], paths[s.number]))
+    rows = [_row(summary, len(paths[summary.number]) - 1) for summary in ordered]
     return _page(
         "X-ray",
         _nav("This page", _link(".", "Resume") if is_paused else _link("?pause=1", "Pause")),
