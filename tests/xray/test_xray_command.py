@@ -221,7 +221,7 @@ def test_the_application_has_a_name_in_its_module(
         ("made", "number = 7", "takes (environ, start_response). Write --app made:NAME"),
         ("made:create_app", FACTORIES, "application, write --app 'made:create_app()'"),
         ("made:broken()", FACTORIES, "calling broken() fails at made.py:8: LookupError: lost"),
-        ("other:number", "", "'number' does not take (environ, start_response)"),
+        ("other:number", "", "'other:number' is not a WSGI application: it is not callable"),
     ],
 )
 def test_an_application_that_cannot_be_loaded(

@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from socket import create_connection
 from typing import NoReturn
 from urllib.parse import quote, urlencode
 from wsgiref.types import WSGIApplication
@@ -173,12 +173,11 @@ def build_request(settings: argparse.Namespace) -> bytes:
 
 def exchange(port: int, request: bytes) -> bytes | None:
     """Send the request; return the beginning of the response, or None if it does not end."""
-    response = b""
-    with socket.create_connection(("127.0.0.1", port)) as connection, suppress(TimeoutError):
+    response, end = b"", time.monotonic() + TIMEOUT
+    with create_connection(("127.0.0.1", port)) as connection, suppress(TimeoutError, ValueError):
         connection.sendall(request)
-        end = time.monotonic() + TIMEOUT
-        while (left := end - time.monotonic()) > 0:
-            connection.settimeout(left)
+        while True:
+            connection.settimeout(end - time.monotonic())  # ValueError once the time is over
             data = connection.recv(65536)
             if not data:
                 return response

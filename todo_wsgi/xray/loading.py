@@ -39,11 +39,13 @@ def load(name: str) -> WSGIApplication:
         raise CannotLoad(f"{module_name} has no {path!r}. {_suggest(module)}") from None
     if expression.endswith("()"):
         app = _run(f"calling {expression}", app)
-    if not _takes(app, "environ", "start_response"):
+    elif _takes(app) and not _takes(app, "environ", "start_response"):
         raise CannotLoad(
             f"{path!r} does not take (environ, start_response). If it is a factory, which returns "
             f"the application, write --app '{module_name}:{path}()'"
         )
+    if not callable(app):
+        raise CannotLoad(f"{name!r} is not a WSGI application: it is not callable")
     return app  # type: ignore[no-any-return]
 
 
