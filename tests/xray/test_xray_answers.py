@@ -20,7 +20,7 @@ from servers import get, post, receive_all, request, wait_until
 from xrays import Watched, client_environ, watching
 
 from todo_wsgi.xray.record.trace import MAX_BODY
-from todo_wsgi.xray.show.background import serving
+from todo_wsgi.xray.show.viewer import serving
 
 
 class Seen(NamedTuple):

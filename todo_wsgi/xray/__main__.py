@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from socket import create_connection
 from typing import NoReturn
 from urllib.parse import quote, urlencode
 from wsgiref.types import WSGIApplication
@@ -25,9 +25,8 @@ from todo_wsgi.storage.errors import DatabaseUnusable
 from todo_wsgi.xray.loading import CannotLoad, load
 from todo_wsgi.xray.record.middleware import XRay
 from todo_wsgi.xray.record.sql import watch_connections
-from todo_wsgi.xray.show.background import listen, serving
 from todo_wsgi.xray.show.terminal import MAX_WIDTH, Printer
-from todo_wsgi.xray.show.viewer import viewing
+from todo_wsgi.xray.show.viewer import listen, serving, viewing
 from todo_wsgi.xray.story.document import Story
 from todo_wsgi.xray.story.parts import tell
 
@@ -43,21 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = parse(arguments)
     logging.getLogger("waitress").addHandler(logging.NullHandler())  # the story has it
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # waiting is no problem
-    problem = ""
     try:
         with opened(settings) as app:
-            if settings.serve:
-                serve(app, settings)
-            else:
-                story, problem = send(app, settings)
-                print_story(story, settings)
+            (serve if settings.serve else send)(app, settings)
     except (CannotSend, CannotLoad, OSError, DatabaseUnusable) as error:
-        problem = str(error)
+        print(f"xray: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130  # as shells report Ctrl-C
-    if problem:
-        print(f"xray: {problem}", file=sys.stderr)
-    return 2 if problem else 0
+    return 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -73,9 +66,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("request", nargs="*", help="such as GET /?show=active, or POST / text=milk")
     add("--app", metavar="MODULE:NAME", help="another application, or 'MODULE:FACTORY()'")
     add("--db", metavar="FILE", help="the todo list's database (default: a new, temporary one)")
-    add(
-        "-H", metavar="HEADER", action="append", default=[], help="such as 'Name: value'; repeat it"
-    )
+    add("-H", metavar="HEADER", action="append", default=[], help="'Name: value', may be repeated")
     add("--body", metavar="FILE", help="send the bytes of this file, - for those of stdin")
     add("--part", metavar="4,6", default="", help="print only these parts in full")
     add("--all", action="store_true", help="print all parts in full")
@@ -83,23 +74,22 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--port", type=int, default=8080, help="of the application (default 8080; 0: a free one)")
     add("--xray", metavar="PORT", type=int, default=8081, help="of its x-ray (default 8081)")
     settings = parser.parse_intermixed_args(arguments)
-    words = settings.request
-    if settings.app and settings.db:
-        parser.error("--db is for the todo list: omit either --db or --app")
-    if settings.serve and words:
-        parser.error("--serve takes no method and path: your browser sends the requests")
-    if not settings.serve and len(words) < 2:
-        parser.error("name a method and a path, such as GET /")
-    if wrong := [word for word in words[2:] if "=" not in word]:
-        parser.error(f"{wrong[0]!r} is not a field: write name=value")
-    if wrong := [line for line in settings.H if not re.fullmatch(r"[^:\s]+:[^\r\n]*", line)]:
-        parser.error(f"{wrong[0]!r} is not a header: write 'Name: value'")
-    if words[2:] and settings.body is not None:
-        parser.error("the fields would be the body: omit either them or --body")
-    if not {settings.port, settings.xray} <= {*range(65536)}:
-        parser.error("--port and --xray take a number from 0 to 65535")
-    if {*settings.part} - {*"123456789,"}:
-        parser.error("--part takes numbers from 1 to 9, such as 4,6")
+    words, ports = settings.request, {settings.port, settings.xray}
+    odd_fields = [word for word in words[2:] if "=" not in word]
+    odd_headers = [line for line in settings.H if not re.fullmatch(r"[^:\s]+:[^\r\n]*", line)]
+    problems = {
+        "--db is for the todo list: omit either --db or --app": settings.app and settings.db,
+        "--serve takes no method and path: your browser sends them": settings.serve and words,
+        "name a method and a path, such as GET /": not settings.serve and len(words) < 2,
+        f"the path must begin with /: {words[1:2]}": words[1:] and not words[1].startswith("/"),
+        f"write fields as name=value: {odd_fields}": odd_fields,
+        f"write headers as 'Name: value': {odd_headers}": odd_headers,
+        "the fields would be the body: omit either them or --body": words[2:] and settings.body,
+        "--port and --xray take a number from 0 to 65535": not ports <= {*range(65536)},
+        "--part takes numbers from 1 to 9, such as 4,6": {*settings.part} - {*"123456789,"},
+    }
+    for problem in (message for message, is_there in problems.items() if is_there):
+        parser.error(problem)
     return settings
 
 
@@ -135,10 +125,10 @@ def serve(app: WSGIApplication, settings: argparse.Namespace) -> None:
             waitress.serve(watched, sockets=[listener])
 
 
-def send(app: WSGIApplication, settings: argparse.Namespace) -> tuple[Story, str]:
-    """Send the request to the application in a server; return its story, and why it failed or "".
+def send(app: WSGIApplication, settings: argparse.Namespace) -> None:
+    """Send the request to the application in a server, and print its story.
 
-    Raises CannotSend if the application does not get it.
+    Raises CannotSend if the application does not get it, or does not answer.
     """
     request = build_request(settings)
     with closing(XRay(app)) as xray, listen(0) as listener, serving(xray, listener, threads=1):
@@ -147,20 +137,21 @@ def send(app: WSGIApplication, settings: argparse.Namespace) -> tuple[Story, str
             exchange(port, b"GET /healthz HTTP/1.0\r\n\r\n")
         response = exchange(port, request)
         trace = xray.traces.get(1 if settings.app else 2)
+        if trace is None and response:
+            status = response.partition(b"\r\n")[0].decode("latin-1")
+            raise CannotSend(f"waitress refused the request: {status}")
+        silence = f"within {TIMEOUT} s: "
         if trace is None:
-            status = (response or b"").partition(b"\r\n")[0].decode("latin-1")
-            waits = f"no answer within {TIMEOUT} s: the server waits for more. See Content-Length"
-            raise CannotSend(f"waitress refused the request: {status}" if status else waits)
-        silence = f"no end of the answer within {TIMEOUT} s: {trace.error or trace.outcome}"
-        return tell(trace, xray.traces), "" if response is not None else silence
+            raise CannotSend(f"no answer {silence}the server waits for more. See Content-Length")
+        print_story(tell(trace, xray.traces), settings)
+        if response is None:
+            raise CannotSend(f"no end of the answer {silence}{trace.error or trace.outcome}")
 
 
 def build_request(settings: argparse.Namespace) -> bytes:
-    """Return the bytes of the request. Raises CannotSend, or OSError of a file."""
+    """Return the bytes of the request. Raises OSError of a file."""
     method, path, *fields = settings.request
     method, encoded = method.upper(), urlencode([tuple(field.split("=", 1)) for field in fields])
-    if not path.startswith("/"):
-        raise CannotSend(f"the path {path!r} must begin with /")
     body, kind = encoded.encode(), "application/x-www-form-urlencoded"
     if (file := settings.body) is not None:
         body = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -168,29 +159,25 @@ def build_request(settings: argparse.Namespace) -> bytes:
     elif encoded and method in ("GET", "HEAD"):
         path, body = path + ("&" if "?" in path else "?") + encoded, b""
     # The port is not that of this server, which is about to stop: to repeat the request elsewhere.
-    headers = [f"Host: 127.0.0.1:{settings.port}", "Connection: close"]
+    # The port is not that of this server, which is about to stop: to repeat the request elsewhere.
+    headers = {"host": f"Host: 127.0.0.1:{settings.port}", "connection": "Connection: close"}
     if body or method == "POST":
-        headers += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
-    given = {name_of(line) for line in settings.H}
-    headers = [line for line in headers if name_of(line) not in given] + settings.H
+        headers["content-type"] = f"Content-Type: {kind}"
+        headers["content-length"] = f"Content-Length: {len(body)}"
+    for line in settings.H:
+        headers.pop(line.partition(":")[0].lower(), None)
     target = quote(path, safe="/?&=%#+~:;,@!$'()*[]")
-    lines = [f"{method} {target} HTTP/1.1", *headers, "", ""]
+    lines = [f"{method} {target} HTTP/1.1", *headers.values(), *settings.H, "", ""]
     return "\r\n".join(lines).encode() + body
-
-
-def name_of(header: str) -> str:
-    """Return the name of a header in lower case."""
-    return header.partition(":")[0].lower()
 
 
 def exchange(port: int, request: bytes) -> bytes | None:
     """Send the request; return the beginning of the response, or None if it does not end."""
-    response = b""
-    with socket.create_connection(("127.0.0.1", port)) as connection, suppress(TimeoutError):
+    response, end = b"", time.monotonic() + TIMEOUT
+    with create_connection(("127.0.0.1", port)) as connection, suppress(TimeoutError, ValueError):
         connection.sendall(request)
-        end = time.monotonic() + TIMEOUT
-        while (left := end - time.monotonic()) > 0:
-            connection.settimeout(left)
+        while True:
+            connection.settimeout(end - time.monotonic())  # ValueError once the time is over
             data = connection.recv(65536)
             if not data:
                 return response

@@ -57,15 +57,14 @@ def _run(act: str, function: Callable[..., Any], *args: str) -> Any:
         return function(*args)
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name  # or one it imports
-        if args and (args[0].startswith(".") or f"{args[0]}.".startswith(f"{missing}.")):
+        if args and f"{args[0]}.".startswith((".", f"{missing}.")):
             here = cut(", ".join(sorted(file.stem for file in Path().glob("*.py"))) or "none")
             raise CannotLoad(f"there is no module {args[0]!r}. Those here are: {here}") from None
         steps = [Line(f.f_code.co_filename, n) for f, n in traceback.walk_tb(error.__traceback__)]
         places = [f" at {step.name}:{step.number}" for step in steps if is_application(step.file)]
         what = "".join(traceback.format_exception_only(error)).rstrip()
-        gap = "\n" if isinstance(error, SyntaxError) else " "
         hint = _GUARD if isinstance(error, SystemExit) else ""
-        raise CannotLoad(f"{act} fails{''.join(places[-1:])}:{gap}{what}{hint}") from error
+        raise CannotLoad(f"{act} fails{''.join(places[-1:])}: {what}{hint}") from error
     finally:
         watchdog.cancel()
 
@@ -89,13 +88,13 @@ def _takes(value: Any, *arguments: object) -> bool:
 
 def _suggest(module: ModuleType) -> str:
     """Say which names of the module look like applications."""
-    name, names = module.__name__, vars(module)
+    name = module.__name__
     found = [
         f"{name}:{key}"
-        for key, value in names.items()
+        for key, value in vars(module).items()
         if _takes(value, 0, 0) and "start_response" in inspect.signature(value).parameters
     ]
-    found += [f"'{name}:{key}()'" for key in ("create_app", "make_app") if key in names]
+    found += [f"'{name}:{key}()'" for key in ("create_app", "make_app") if hasattr(module, key)]
     if not found:
         return f"Nothing there takes (environ, start_response). Write --app {name}:NAME"
     return f"Write --app {' or '.join(found[:3])}"

@@ -2,6 +2,5 @@
 
 terminal.py     the story as text
 pages.py        the story as HTML, with picture.py and xray.css
-viewer.py       the x-ray's web site: access control and routing
-background.py   a second waitress, which serves that site
+viewer.py       the x-ray's web site: access control, routing, and a second waitress
 """

@@ -1,8 +1,7 @@
 """The pages of the x-ray: a story as HTML, styled like the application."""
 
-from collections.abc import Iterable, Iterator
-from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element, tostring
 
 from todo_wsgi.http.errors import HTTPError
@@ -37,7 +36,16 @@ def list_page(app: str, summaries: list[Summary], *, is_paused: bool) -> Respons
     """Return the list of requests to `app`, which reloads itself unless it is paused."""
     state = "" if is_paused else f" This list reloads every {REFRESH} seconds."
     head = ("Request", "Target", "Status", "Kind", "Verdict", "Time")
-    rows = [_row(summary, depth) for summary, depth in _nest(summaries)]
+    parents = {summary.number: summary.parent for summary in summaries}
+
+    def path(number: int) -> list[int]:
+        """Return the numbers of the requests that this one belongs to, and its own."""
+        parent = parents[number]
+        return [*path(parent), number] if parent in parents else [number]
+
+    paths = {number: path(number) for number in parents}
+    ordered = sorted(summaries, key=lambda s: (-paths[s.number][0], paths[s.number]))
+    rows = [_row(summary, len(paths[summary.number]) - 1) for summary in ordered]
     return _page(
         "X-ray",
         _nav("This page", _link(".", "Resume") if is_paused else _link("?pause=1", "Pause")),
@@ -49,19 +57,6 @@ def list_page(app: str, summaries: list[Summary], *, is_paused: bool) -> Respons
         None if rows else paragraph("No requests yet. Use the application."),
         headers=[] if is_paused else [("Refresh", str(REFRESH))],
     )
-
-
-def _nest(summaries: list[Summary]) -> Iterator[tuple[Summary, int]]:
-    """Yield the requests, the newest first, each followed by those that belong to it."""
-    numbers = {summary.number for summary in summaries}
-
-    def follow(parent: int | None, depth: int) -> Iterator[tuple[Summary, int]]:
-        for summary in reversed(summaries) if depth else summaries:
-            if (summary.parent if summary.parent in numbers else None) == parent:
-                yield summary, depth
-                yield from follow(summary.number, depth + 1)
-
-    return follow(None, 0)
 
 
 def _row(summary: Summary, depth: int) -> list[Content]:
@@ -110,10 +105,8 @@ def _verdict(summary: Summary, page: str = "") -> Element:
 def _fold(part: Part, *, is_open: bool) -> Element:
     # A link to what is inside opens the part.
     inner = element("div", *part.content, id=f"part-{part.number}")
-    made = element("details", _heading(part, part.essence), inner, class_="part")
-    if is_open or part.is_open:
-        made.set("open", "open")
-    return made
+    state = {"open": "open"} if is_open or part.is_open else {}
+    return element("details", _heading(part, part.essence), inner, class_="part", **state)
 
 
 def _heading(part: Part, essence: str) -> Element:
@@ -163,13 +156,8 @@ def _fold_both(one: Part, other: Part) -> Element:
 def error_page(error: HTTPError) -> Response:
     """Return a page that explains the error."""
     title = status_text(error.status)
-    return _page(
-        f"Error: {title}",
-        element("h1", title),
-        paragraph(error.detail),
-        status=error.status,
-        headers=error.headers,
-    )
+    content = (element("h1", title), paragraph(error.detail))
+    return _page(f"Error: {title}", *content, status=error.status, headers=error.headers)
 
 
 # Shared by all pages
@@ -183,20 +171,14 @@ def _nav(label: str, *links: Element) -> Element:
     return element("nav", *links, aria_label=label)
 
 
-def _page(
-    title: str,
-    *content: Content,
-    status: HTTPStatus = HTTPStatus.OK,
-    headers: Iterable[tuple[str, str]] = (),
-) -> Response:
-    about = "What happens to a request on its way through the application."
+def _page(title: str, *content: Content, **settings: Any) -> Response:
+    """Return a page; the settings are those of Response."""
     page = element(
         "html",
         element(
             "head",
             element("meta", charset="utf-8"),
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("meta", name="description", content=about),
             element("title", title),
             element("link", rel="icon", href=ICON.path, type="image/svg+xml"),
             element("link", rel="stylesheet", href=STYLE.path),
@@ -206,4 +188,4 @@ def _page(
         lang="en",
     )
     text = "<!doctype html>\n" + tostring(page, "unicode", method="html")
-    return Response(text.encode(), status=status, headers=headers)
+    return Response(text.encode(), **settings)

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from todo_wsgi.xray.record.values import cut
 from todo_wsgi.xray.story import curl
-from todo_wsgi.xray.story.document import Message, Part, Story
+from todo_wsgi.xray.story.document import Message, Story
 
 MAX_WIDTH = 100  # columns
 _BOLD, _FAINT, _RED, _GREEN, _BLUE = "1", "2", "31", "32", "34"  # ECMA-48, 8.3.117 (SGR)
@@ -31,6 +31,7 @@ class Printer:
     ) -> Iterator[str]:
         """Yield the lines of the story, or only those of the parts with these numbers."""
         summary, self._is_all = story.summary, is_all
+        is_whole = is_all or bool(parts)
         yield from self._wrap(f"{summary.title} → {summary.status}", colour=_BOLD)
         yield ""
         if not parts:
@@ -38,7 +39,13 @@ class Printer:
             yield ""
         for part in story.parts:
             if not parts or part.number in parts:
-                yield from self._part(part, is_whole=is_all or bool(parts))
+                title = f"{part.number}. {part.title}: {part.essence}"
+                yield from self._wrap(title, rest="   ", colour=_BOLD if is_whole else "")
+                for item in part.content:
+                    if is_whole or item.get("class") == "mistake":
+                        yield from self._block(item, "   ")
+                if is_whole:
+                    yield ""
         if not parts:
             yield ""
             yield from self._wrap("The same request again:", colour=_BOLD)
@@ -52,15 +59,6 @@ class Printer:
         ends = cut(lanes[message.sender], 11), cut(lanes[message.receiver], 11)
         way = " ↔ ".join(ends) if message.is_answered else " → ".join(ends)
         yield from self._wrap(message.text, f"  {way:<26}", " " * 28)
-
-    def _part(self, part: Part, *, is_whole: bool) -> Iterator[str]:
-        title = f"{part.number}. {part.title}: {part.essence}"
-        yield from self._wrap(title, rest="   ", colour=_BOLD if is_whole else "")
-        for item in part.content:
-            if is_whole or item.get("class") == "mistake":
-                yield from self._block(item, "   ")
-        if is_whole:
-            yield ""
 
     def _block(self, item: Element, indent: str) -> Iterator[str]:
         inner = f"{indent}  " if len(indent) < self._width // 3 else indent

@@ -8,9 +8,15 @@ the watched application would receive it.
 import hmac
 import os
 import secrets
+import socket
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import waitress
+from waitress import wasyncore
 
 from todo_wsgi.http.errors import Forbidden, HTTPError, NotFound
 from todo_wsgi.http.request import Request, read_integer
@@ -20,7 +26,6 @@ from todo_wsgi.presentation.static import ICON, STYLE
 from todo_wsgi.xray.record.middleware import XRay
 from todo_wsgi.xray.record.trace import Traces
 from todo_wsgi.xray.show import pages
-from todo_wsgi.xray.show.background import listen, serving
 from todo_wsgi.xray.story.document import Story, Summary
 from todo_wsgi.xray.story.parts import summarize, tell
 
@@ -36,6 +41,32 @@ def viewing(app: WSGIApplication, port: int, address: str) -> Iterator[tuple[XRa
         viewer = Viewer(xray.traces, listener.getsockname()[1], address)
         with serving(viewer, listener):
             yield xray, viewer.address
+
+
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens at this port of this machine; OSError says what to do."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise OSError(
+            f"cannot listen at 127.0.0.1, port {port}: {os.strerror(error.errno or 0)}. Stop the "
+            "program that does, or choose another. (Flask's reloader runs a program twice.)"
+        ) from error
+
+
+@contextmanager
+def serving(app: WSGIApplication, listener: socket.socket, threads: int = 2) -> Iterator[None]:
+    """Serve `app` on `listener` during the `with` block, then close the listener."""
+    connections: dict[int, Any] = {}
+    server = waitress.create_server(app, map=connections, sockets=[listener], threads=threads)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.task_dispatcher.shutdown(timeout=1)
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(connections))  # ends server.run
+        thread.join()
 
 
 class Viewer:
