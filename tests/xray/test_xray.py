@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import os
-import pickle
 import sqlite3
 import subprocess
 import sys
@@ -458,8 +456,7 @@ def test_the_recorder_creates_the_same_tree_from_replayed_events(
     returns = (event for event in events if event[1] == "return")
     events.remove(next(event for event in returns if event[0].f_code.co_name == "parse_qsl"))
     todos.post("/", data={"text": ""})
-    for cached in (calls._is_library, is_application):
-        cached.cache_clear()
+    is_application.cache_clear()
     trace = Trace()
     recorder = calls.CallRecorder(trace, todo.watchers())
     with on(trace):
@@ -470,7 +467,7 @@ def test_the_recorder_creates_the_same_tree_from_replayed_events(
             raise LookupError("handled now")
         except LookupError:
             recorder.handle(*next(event for event in events if event[1] == "call"))
-        recorder.add_failure(LookupError("raised nowhere"), left_application=False)
+        recorder.look_at(LookupError("raised nowhere"))
         recorder.handle(None, "call", None)  # type: ignore[arg-type]
     live = names(todos.xray.traces.last()[0].calls)["Application.__call__"]
     again = names(trace.calls)["werkzeug.test.Client.post"]["Application.__call__"]
@@ -501,13 +498,13 @@ def test_the_recorder_distinguishes_exceptions_and_generators() -> None:
     for event in events:
         if event[0].f_code is lose.__code__:
             recorder.handle(*event)
-    recorder.add_failure(lost, left_application=False)
+    recorder.look_at(lost)
     assert trace.calls.calls[0].error == "LookupError('lost')"
     for number in range(calls.MAX_FAILURES):
         try:
             raise LookupError(number)
         except LookupError as error:
-            recorder.add_failure(error, left_application=False)
+            recorder.look_at(error)
     assert len(trace.failures) == calls.MAX_FAILURES
     pieces: Any = iter(Pieces(b"milk"))
     next(pieces)
@@ -688,8 +685,7 @@ def test_other_redirects() -> None:
 def test_the_keys_of_the_environ_behave_like_str() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         names = [name for name in environ if name.startswith("HTTP_X")]
-        assert pickle.loads(pickle.dumps(names)) == copy.deepcopy(names) == ["HTTP_X_WORD"]
-        assert type(copy.copy(names[0])) is str
+        assert names == ["HTTP_X_WORD"]
         headers = [("Content-Type", "text/plain"), *((name, environ[name]) for name in names)]
         start_response("200 OK", headers)
         return [b""]
@@ -706,11 +702,10 @@ def test_the_keys_of_the_environ_behave_like_str() -> None:
 
 def test_the_stream_supports_all_operations() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        with environ["wsgi.input"] as stream:
-            assert next(stream) == b"milk\n"
-            assert stream.read(size=2) == b"ho"
-            assert copy.copy(stream).tell() == 7
-        assert stream.closed
+        stream = environ["wsgi.input"]
+        assert next(stream) == b"milk\n"
+        assert stream.read(size=2) == b"ho"
+        assert stream.tell() == 7
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b""]
 

@@ -1,19 +1,15 @@
-"""The application's function calls, as a tree.
+"""The application's function calls, as a tree, and its exceptions.
 
 `CallRecorder.handle` is a profile function (`sys.setprofile`): Python calls it at each call and
-return in this thread, but not for calls within the profile function itself. An exception there
-would surface in the application, so it is caught.
+return in this thread, but not for calls within the profile function itself.
 """
 
-import concurrent.futures
-import functools
 import inspect
 import opcode
 import sys
-from collections import deque
 from collections.abc import Callable, Mapping
 from traceback import walk_tb
-from types import CodeType, FrameType, FunctionType, WrapperDescriptorType
+from types import CodeType, FrameType, FunctionType, TracebackType, WrapperDescriptorType
 from typing import Any, NamedTuple
 
 from todo_wsgi.xray.record.shared import SharedData
@@ -32,18 +28,16 @@ Watchers = Mapping[CodeType, Callable[[Trace, FrameType], None]]
 
 MAX_ALIKE = 3  # calls of one function by the same caller that are shown; the rest are counted
 MAX_DEPTH = 40  # levels of nested calls that are shown
-MAX_KNOWN = 20  # exceptions handled at the same time
-MAX_FAILURES = 20  # exceptions that are shown
+MAX_FAILURES = 20  # exceptions that are shown, and those of which the objects are kept
 MAX_VARIABLES = 20  # shown of the frame that raised or propagated an exception
 
 # Comprehensions have their own frames in Python 3.11, but not from 3.12 on. Treat both alike:
 _PART_OF_CALLER = {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
-# Futures pass results between threads: they are no step of a request, and may serve others.
-_FUTURES = inspect.getfile(concurrent.futures.Future)
 _YIELDS = {"YIELD_VALUE", "RESUME"}  # from Python 3.13 on, the instruction after the yield
 _RETURNS = {"RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", *_YIELDS}
 _RESUMED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _FLOW = (StopIteration, GeneratorExit)  # not errors: they end a generator
+_KNOWN = {"environ": "{…}", "start_response": "…"}  # arguments that other parts show
 
 
 class _Frame(NamedTuple):
@@ -64,9 +58,9 @@ class CallRecorder:
         self._stack = [_Frame(0, trace.calls, is_shown=True)]
         self._generators: dict[int, Call] = {}
         self._raised: list[Call] = []  # raised an exception that is still unknown
-        # The known exceptions; one that is already being handled is not the application's.
-        self._known: deque[tuple[BaseException | None, Failure | None]] = deque(maxlen=MAX_KNOWN)
-        self._known.append((sys.exception(), None))
+        # Exceptions by identity, the last handled one at the end; their tracebacks and records.
+        self._seen: dict[int, tuple[BaseException, TracebackType | None, Failure | None]] = {}
+        self._before = sys.exception()  # is not the application's
 
     @harmless
     def handle(self, frame: FrameType, event: str, arg: Any) -> None:
@@ -78,9 +72,8 @@ class CallRecorder:
 
     def _enter(self, frame: FrameType) -> None:
         error = sys.exception()
-        if error is not None and not any(error is known for known, _ in self._known):
-            # An exception becomes visible only now, while it is being handled.
-            self.add_failure(error, left_application=False)
+        if error is not None and error is not self._before and not isinstance(error, _FLOW):
+            self.look_at(error)  # it becomes visible only now, while it is being handled
         if watch := self._watchers.get(frame.f_code):
             watch(self._trace, frame)
         caller = self._stack[-1]
@@ -95,118 +88,123 @@ class CallRecorder:
     def _new_call(self, frame: FrameType, caller: _Frame) -> Call | None:
         """Return the call of this frame, or None if it is only a part of its caller."""
         code, parent = frame.f_code, caller.call
-        is_library = is_template(frame) or _is_library(code)
-        if is_library is None or parent.depth == MAX_DEPTH:
+        is_part = code.co_name in _PART_OF_CALLER or is_xray(code.co_filename)
+        if is_part or parent.depth == MAX_DEPTH:
             return None
-        # Record only those library calls that the application makes itself.
+        is_library = is_template(frame) or not is_application(code.co_filename)
         if is_library and (parent.is_library or not caller.is_shown):
-            return None
-        alike = parent.alike.setdefault(code, [])
+            return None  # show only the calls that the application makes itself
+        name = code.co_qualname
+        if is_library:
+            name = f"{frame.f_globals.get('__name__', 'template')}.{name}"
+            if any(part.startswith(("_", "<")) for part in name.split(".")):
+                return None  # it means nothing to the application
+        line = Line.first(code)
+        alike = [call for call in parent.calls if call.line == line]
         if len(alike) > MAX_ALIKE:
             alike[-1].count += 1
             return alike[-1]
         if not self._trace.takes_event():
             return None
-        name = code.co_qualname.replace("<locals>.", "")
-        if is_library:
-            name = f"{frame.f_globals.get('__name__', 'template')}.{name}"
-        else:
+        if not is_library:
             self._shared.look_at(frame)
-        call = Call(
-            name, Line.first(code), line_of(frame.f_back), is_library, len(alike) == MAX_ALIKE
-        )
+        name = name.replace("<locals>.", "")
+        call = Call(name, line, line_of(frame.f_back), is_library, len(alike) == MAX_ALIKE)
         call.depth = parent.depth + 1
-        alike.append(call)
-        call.arguments = self._arguments(frame)
         parent.children.append(call)
+        arguments, *more, values = inspect.getargvalues(frame)
+        for name in [*arguments, *filter(None, more)]:
+            if name not in ("self", "cls"):
+                self._trace.secrets.add(name, values.get(name))
+                call.arguments.append((name, _KNOWN.get(name) or describe(values.get(name))))
         return call
 
-    def _arguments(self, frame: FrameType) -> list[tuple[str, str]]:
-        code, values = frame.f_code, frame.f_locals
-        count = code.co_argcount + code.co_kwonlyargcount
-        count += sum(bool(code.co_flags & f) for f in (inspect.CO_VARARGS, inspect.CO_VARKEYWORDS))
-        names = [name for name in code.co_varnames[:count] if name not in ("self", "cls")]
-        for name in names:
-            self._trace.secrets.add(name, values.get(name))
-        # The environ has a part of its own.
-        return [(n, "{…}" if n == "environ" else describe(values.get(n))) for n in names]
-
     def _leave(self, frame: FrameType, result: object) -> None:
-        for index in range(len(self._stack) - 1, 0, -1):
-            if self._stack[index].identity == id(frame):
-                break
-        else:  # the call began before the recording
-            return
-        running = self._stack[index]
-        del self._stack[index:]  # frames above it may have ended while recording was off
+        if not any(running.identity == id(frame) for running in reversed(self._stack)):
+            return  # the call began before the recording
+        while (running := self._stack.pop()).identity != id(frame):
+            pass  # it ended while the recording was off
         self._trace.call = self._stack[-1].call
         if not running.is_shown:
             return
-        call = running.call
-        is_generator = id(frame) in self._generators
+        call, is_generator = running.call, id(frame) in self._generators
+        instruction = opcode.opname[frame.f_code.co_code[frame.f_lasti]]
+        if instruction not in _YIELDS:
+            self._generators.pop(id(frame), None)
         # The profile function also gets None when a function raises.
-        if result is None or is_generator:
-            instruction = opcode.opname[frame.f_code.co_code[frame.f_lasti]]
-            if instruction not in _YIELDS:
-                self._generators.pop(id(frame), None)
-            if result is None and instruction not in _RETURNS:
-                call.result = None
-                self._raised.append(call)
-                return
+        if result is None and instruction not in _RETURNS:
+            call.result = None
+            self._raised.append(call)
+            return
         self._trace.secrets.add(call.name, result)
         kind = "a coroutine" if frame.f_code.co_flags & inspect.CO_COROUTINE else "a generator"
         call.result = kind if is_generator else describe(result)
 
-    def add_failure(self, error: BaseException, *, left_application: bool) -> None:
-        """Record an exception: its innermost line of the application, or else of a library."""
-        for known, failure in self._known:
-            if known is error and failure:  # it was raised again
-                failure.left_application = left_application
-                return
-        self._known.append((error, None))
-        entries = [(*entry, entry[0].f_code) for entry in walk_tb(error.__traceback__)]
-        entries = [entry for entry in entries if not is_xray(entry[2].co_filename)]
-        ours = [entry for entry in entries if is_application(entry[2].co_filename)]
-        is_flow = isinstance(error, _FLOW) or not ours
-        if not left_application and (is_flow or len(self._trace.failures) == MAX_FAILURES):
-            return
-        arguments = BaseException.args.__get__(error)  # type: ignore[attr-defined]
-        text, kind = describe_error(error), type(error).__qualname__
-        failure = Failure(text, kind, _message(error, arguments), left_application)
-        beginnings = [Line.first(code) for *_, code in ours]
+    def look_at(self, error: BaseException, *, left_application: bool = False) -> None:
+        """Record an exception if it got to a line of the application, or left the application.
+
+        Its traceback grows with each frame that it leaves. So look at it again.
+        """
+        _, traceback, failure = self._seen.pop(id(error), (error, None, None))
+        if traceback is not error.__traceback__ or left_application:
+            failure = self._follow(error, failure, left_application)
+        self._seen[id(error)] = error, error.__traceback__, failure
+        if len(self._seen) > MAX_FAILURES:
+            del self._seen[next(iter(self._seen))]
+
+    def _follow(self, error: BaseException, failure: Failure | None, left: bool) -> Failure | None:
+        entries = _entries(error)
+        begun = [Line.first(frame.f_code) for frame, _ in entries]
         for call in self._raised:
-            if call.line in beginnings:
-                call.error = text
+            if call.line in begun:
+                call.error = describe_error(error)
         self._raised.clear()
+        has_room = len(self._trace.failures) < MAX_FAILURES
+        if left or (has_room and any(is_application(line.file) for line in begun)):
+            failure = failure or self._add_failure(error)
+        if failure:
+            failure.left_application |= left
+        if failure and begun:
+            module = entries[0][0].f_globals.get("__name__", "")
+            failure.catcher = "" if is_application(begun[0].file) else module.partition(".")[0]
+        return failure
+
+    def _add_failure(self, error: BaseException) -> Failure:
+        entries = _entries(error)
+        ours = [entry for entry in entries if is_application(entry[0].f_code.co_filename)]
+        arguments = BaseException.args.__get__(error)  # type: ignore[attr-defined]
+        kind, message = type(error).__qualname__, _message(error, arguments)
+        failure = Failure(describe_error(error), kind, message, left_application=False)
         variables: list[tuple[str, object]] = []
         if entries:
-            frame, number, code = (ours or entries)[-1]
-            failure.line, failure.function = line_in(frame, number), code.co_qualname
+            frame, number = (ours or entries)[-1]
+            failure.line, failure.function = line_in(frame, number), frame.f_code.co_qualname
             if ours and not is_template(frame):
                 variables = list(frame.f_locals.items())[:MAX_VARIABLES]
-        else:
-            failure.line = _beginning(error)
+        else:  # the application could not even be called
+            app = next(walk_tb(error.__traceback__))[0].f_locals.get("app")  # of the x-ray
+            failure.line = Line.first(app.__code__) if type(app) is FunctionType else None
         failure.values = describe_all(variables)
         for name, value in [*variables, ("", arguments)]:
             self._trace.secrets.add(name, value)
         self._trace.failures.append(failure)
-        self._known.append((error, failure))
+        return failure
 
     def end(self) -> None:
-        """Note which data changed. Release the exceptions, which keep frames and variables."""
+        """Complete the trace. Release the exceptions, which keep frames and variables."""
         self._trace.changed_globals = self._shared.changed()
-        self._known.clear()
+        seen = [error for error, *_ in self._seen.values() if _entries(error)]
+        for error in seen:
+            self.look_at(error)  # it may have been caught since
+        if seen and self._trace.code >= 500 and not self._trace.failures:
+            self._add_failure(seen[-1])  # of a library alone
+        self._seen.clear()
 
 
-@functools.cache
-def _is_library(code: CodeType) -> bool | None:
-    """Return whether it is a public function of a library; None for a mere part of its caller."""
-    file, name = code.co_filename, code.co_name
-    if name in _PART_OF_CALLER or is_xray(file) or file == _FUTURES:
-        return None
-    if is_application(file):
-        return False
-    return None if name.startswith(("_", "<")) else True
+def _entries(error: BaseException) -> list[tuple[FrameType, int]]:
+    """Return the frames and line numbers of a traceback, without those of the x-ray."""
+    entries = walk_tb(error.__traceback__)
+    return [entry for entry in entries if not is_xray(entry[0].f_code.co_filename)]
 
 
 def _message(error: BaseException, arguments: tuple[object, ...]) -> str:
@@ -214,12 +212,3 @@ def _message(error: BaseException, arguments: tuple[object, ...]) -> str:
     is_builtin = type(type(error).__str__) is WrapperDescriptorType
     is_plain = is_builtin and {*map(type, arguments)} <= {str, int}
     return cut(str(error)) if is_plain else ", ".join(map(describe, arguments))
-
-
-def _beginning(error: BaseException) -> Line | None:
-    """Return where the application begins, which could not even be called."""
-    for frame, _ in walk_tb(error.__traceback__):
-        app = frame.f_locals.get("app")  # of the x-ray
-        if type(app) is FunctionType:
-            return Line.first(app.__code__)
-    return None

@@ -5,7 +5,6 @@ entry, Python compares the requested key with the one in the dict. So the keys r
 """
 
 import functools
-import operator
 import os
 import sys
 from types import FrameType
@@ -14,8 +13,6 @@ from typing import Any
 from todo_wsgi.xray.record.source import line_of
 from todo_wsgi.xray.record.trace import MAX_BODY, MAX_VALUE, Read, Trace, current, harmless
 from todo_wsgi.xray.record.values import cut, describe, describe_all
-
-MAX_SEARCHED = 65_536  # bytes of one read that are searched for secrets
 
 
 class WatchedKey(str):
@@ -30,9 +27,6 @@ class WatchedKey(str):
 
     __hash__ = str.__hash__
 
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return str, (str(self),)  # a copy is a plain str
-
 
 def watch_keys(environ: dict[str, Any]) -> None:
     """Replace the keys of the environ by keys that record each lookup."""
@@ -42,13 +36,13 @@ def watch_keys(environ: dict[str, Any]) -> None:
 
 
 def plain(headers: Any) -> Any:
-    """Return the headers with watched keys as plain str: servers accept no subclass."""
+    """Return the headers with watched keys as plain str: waitress accepts no subclass."""
     if type(headers) is WatchedKey:
         return str(headers)
     if type(headers) not in (list, tuple):
         return headers
     copy = type(headers)(map(plain, headers))
-    return copy if any(map(operator.is_not, copy, headers)) else headers
+    return headers if all(new is old for new, old in zip(copy, headers, strict=True)) else copy
 
 
 @harmless
@@ -61,19 +55,19 @@ def _note_lookup(trace: Trace, key: str, frame: FrameType) -> None:
 
 def note_entries(trace: Trace, environ: dict[str, Any]) -> None:
     """Record the environ as the server created it."""
-    # wsgiref adds the environment variables of its process.
-    found = [(name, value) for name, value in environ.items() if not _is_of_process(name, value)]
-    trace.process_variables = len(environ) - len(found)
-    trace.entries = describe_all(found)
-    trace.environ = {name: cut(value, MAX_VALUE) for name, value in found if type(value) is str}
-    is_wsgiref = trace.environ.get("SERVER_SOFTWARE", "").startswith("WSGIServer")
-    if is_wsgiref and not environ.get("CONTENT_LENGTH"):  # its defaults: nobody sent them
-        for name in ("CONTENT_LENGTH", "CONTENT_TYPE"):
-            trace.environ.pop(name, "")
-
-
-def _is_of_process(name: str, value: object) -> bool:
-    return type(value) is str and os.environ.get(name) == value
+    texts = {name: value for name, value in environ.items() if type(value) is str}
+    # wsgiref adds the environment variables of its process, and defaults that nobody sent.
+    of_process = {name for name, value in texts.items() if os.environ.get(name) == value}
+    is_wsgiref = texts.get("SERVER_SOFTWARE", "").startswith("WSGIServer")
+    has_defaults = is_wsgiref and not texts.get("CONTENT_LENGTH")
+    not_sent = {*of_process, *(("CONTENT_LENGTH", "CONTENT_TYPE") if has_defaults else ())}
+    trace.process_variables = len(of_process)
+    trace.entries = describe_all(item for item in environ.items() if item[0] not in of_process)
+    trace.environ = {n: cut(value, MAX_VALUE) for n, value in texts.items() if n not in not_sent}
+    get = trace.environ.get
+    trace.method, trace.query = get("REQUEST_METHOD", ""), get("QUERY_STRING", "")
+    trace.client = get("REMOTE_ADDR", ""), get("REMOTE_PORT", "")
+    trace.content_type = get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
 
 
 class WatchedStream:
@@ -87,45 +81,29 @@ class WatchedStream:
         return self
 
     def __next__(self) -> Any:
-        line = self._read("readline")
-        if not line:
-            raise StopIteration
-        return line
-
-    def __enter__(self) -> "WatchedStream":
-        return self
-
-    def __exit__(self, *error: Any) -> Any:
-        return self._stream.__exit__(*error)
+        if line := self._read("readline"):
+            return line
+        raise StopIteration
 
     def __getattr__(self, name: str) -> Any:
         """Return `read` and its like as functions that record, and any other attribute as is."""
-        if name.startswith("__"):  # `copy` looks for some before there is a stream
-            raise AttributeError(name)
         attribute = getattr(self._stream, name)
         return functools.partial(self._read, name) if name in _READS else attribute
 
     def _read(self, name: str, *args: Any, **kwargs: Any) -> Any:
         result = getattr(self._stream, name)(*args, **kwargs)
-        self._note(name, (*args, *kwargs.values()), result, sys._getframe(1))
+        self._note(name, [*args, *kwargs.values()], result)
         return result
 
     @harmless
-    def _note(self, name: str, args: tuple[Any, ...], result: Any, frame: FrameType) -> None:
-        trace, line = self._trace, line_of(frame)
+    def _note(self, name: str, args: list[Any], result: Any) -> None:
+        trace, line = self._trace, line_of(sys._getframe())
         if name.startswith("readinto"):  # into a buffer; it returns the size
-            call, size, data = (
-                f"{name}(…)",
-                result,
-                bytes(memoryview(args[0])[: min(result, MAX_SEARCHED)]),
-            )
+            shown, data = "…", bytes(memoryview(args[0])[:result])
         else:
+            shown = ", ".join(map(describe, args))
             data = b"".join(result) if isinstance(result, list) else result
-            call, size, data = (
-                f"{name}({', '.join(map(describe, args))})",
-                len(data),
-                data[:MAX_SEARCHED],
-            )
+        call = f"{name}({shown})"
         last = trace.reads[-1] if trace.reads else None
         if last is None or (last.call, last.line) != (call, line):
             if not trace.takes_event():
@@ -133,7 +111,7 @@ class WatchedStream:
             last = Read(call, line)
             trace.reads.append(last)
         last.count += 1
-        last.size += size
+        last.size += len(data)
         if (room := MAX_BODY - len(trace.read_body)) > 0:
             trace.secrets.add_body(trace.environ.get("CONTENT_TYPE", ""), data)
             trace.read_body += data[:room]

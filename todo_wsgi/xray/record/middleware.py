@@ -163,7 +163,7 @@ class _Recording:
     def note_failure(self, error: BaseException) -> None:
         """Record an exception that the application raises to the server."""
         self.trace.error = describe_error(error)
-        self._calls.add_failure(error, left_application=True)
+        self._calls.look_at(error, left_application=True)
 
     def finish(self) -> None:
         """Complete the trace: the application has finished with this request."""

@@ -9,8 +9,9 @@ from types import CodeType, FrameType
 from typing import NamedTuple
 
 _XRAY = os.path.dirname(os.path.dirname(__file__))
+_ENTRANCE = os.path.join(_XRAY, "record", "middleware.py")  # it calls the application
 _APPLICATION = os.path.dirname(_XRAY)
-_LIBRARY = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
+_LIBRARIES = (sysconfig.get_path("stdlib"), "site-packages", "dist-packages")
 
 
 class Line(NamedTuple):
@@ -51,19 +52,14 @@ def line_of(frame: FrameType | None) -> Line | None:
     return None
 
 
-# Its callers are not part of the application.
-_ENTRANCE = os.path.join(_XRAY, "record", "middleware.py")
-
-
 @functools.cache
 def is_application(file: str) -> bool:
     """Return whether the source file belongs to the application: not to the x-ray or a library."""
-    if is_xray(file):
+    if is_xray(file) or not os.path.isabs(file):  # "<string>", or relative: compiled by Cython
         return False
     if file.startswith(_APPLICATION + os.sep):  # even if installed in site-packages
         return True
-    is_library = file.startswith(_LIBRARY) or "site-packages" in file or "dist-packages" in file
-    return not is_library and not file.startswith("<")
+    return not any(part in file for part in _LIBRARIES)
 
 
 def is_xray(file: str) -> bool:

@@ -401,16 +401,20 @@ def _browser_asks_for_a_password(trace: Trace, _: Traces) -> Facts:
         yield "The browser asks its user for a password, and sends the same request again with it."
 
 
-@lesson("An exception that nothing catches ends the response", part=CALLS)
+@lesson("An exception that your code does not catch ends the response", part=CALLS)
 def _exceptions_end_the_response(trace: Trace, _: Traces) -> Facts:
+    caught = [failure for failure in trace.failures if failure.catcher and trace.code >= 500]
     for failure in trace.failures:
         call = re.match(r"(\S*)\(\) (takes|missing) .*argument", failure.message)
         is_told = failure.kind == "SystemExit" or trace.wrong  # by another lesson
-        if not failure.left_application or is_told or not (failure.function or call):
+        has_ended = failure.left_application or failure in caught[-1:]
+        if not has_ended or is_told or not (failure.function or call):
             continue
         text = f"{failure.kind} at {place(failure.line)}"
         text += f", {failure.message}. " if failure.message else ". "
-        if failure.function or not call:
+        if not failure.left_application:
+            text += f"Your code did not catch it: {failure.catcher} did, and answered {trace.code}."
+        elif failure.function or not call:
             text += "Nothing caught it: the server sends an error page, or cuts off what it began."
         elif re.search("create|make|build|factory", call[1]):
             text += "It looks like a factory, a function that returns the application. Call it: "
