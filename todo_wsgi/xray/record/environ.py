@@ -64,6 +64,10 @@ def note_entries(trace: Trace, environ: dict[str, Any]) -> None:
     trace.process_variables = len(of_process)
     trace.entries = describe_all(item for item in environ.items() if item[0] not in of_process)
     trace.environ = {n: cut(value, MAX_VALUE) for n, value in texts.items() if n not in not_sent}
+    get = trace.environ.get
+    trace.method, trace.query = get("REQUEST_METHOD", ""), get("QUERY_STRING", "")
+    trace.client = get("REMOTE_ADDR", ""), get("REMOTE_PORT", "")
+    trace.content_type = get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
 
 
 class WatchedStream:

@@ -156,17 +156,19 @@ class Trace(Record):
     def __init__(self) -> None:
         self.number = 0
         self.time = time.time()
-        # By time.perf_counter(), when the application passed on the first bytes, when the head was
-        # sent, and when the application was done:
-        self.answered: float | None = None
-        self.sent_at: float | None = None
-        self.finished: float | None = None
+        self.answered: float | None = None  # when the application passed on the first bytes
+        self.sent_at: float | None = None  # when the server sent the head
+        self.finished: float | None = None  # when the application was done, by perf_counter()
         self.process = os.getpid()
         self.thread = threading.current_thread().name
         self.ident = threading.get_ident()
         self.profile: Callable[[FrameType, str, Any], None] | None = None
         self.secrets = Secrets()
 
+        self.method = ""
+        self.query = ""  # the part of the URL after the "?"
+        self.client = ("", "")  # its address and port
+        self.content_type = ""  # of the request body, without parameters
         self.environ: dict[str, str] = {}  # the entries that are str
         self.entries: list[tuple[str, str]] = []  # all entries, described
         self.environ_reads: dict[str, Line | None] = {}  # by lines of the application
@@ -232,16 +234,6 @@ class Trace(Record):
         return self.events <= MAX_EVENTS
 
     @property
-    def client(self) -> tuple[str, str]:
-        """The address and port that the request came from."""
-        return self.environ.get("REMOTE_ADDR", ""), self.environ.get("REMOTE_PORT", "")
-
-    @property
-    def method(self) -> str:
-        """The method, such as "GET"."""
-        return self.environ.get("REQUEST_METHOD", "")
-
-    @property
     def target(self) -> str:
         """The path and query, as in the request line."""
         if self.raw:
@@ -249,11 +241,6 @@ class Trace(Record):
         get = self.environ.get
         path = get("SCRIPT_NAME", "") + get("PATH_INFO", "")
         return path + (f"?{self.query}" if self.query else "")
-
-    @property
-    def query(self) -> str:
-        """The part of the URL after the "?"."""
-        return self.environ.get("QUERY_STRING", "")
 
     @property
     def server(self) -> str:
@@ -336,10 +323,7 @@ class Trace(Record):
 
     @property
     def transactions(self) -> list[tuple[int, str]]:
-        """The number of rows that each transaction changed, and how it ended.
-
-        That is "COMMIT", "ROLLBACK", "autocommit" for a single statement, or "" if still open.
-        """
+        """The changed rows and the end of each: COMMIT, ROLLBACK, autocommit, or "" if open."""
         found, changed = [], 0
         for statement in self.statements:
             if statement.rows_changed and not statement.is_open:
@@ -355,11 +339,6 @@ class Trace(Record):
     def rows_changed(self) -> int:
         """The number of rows that the request changed and did not roll back."""
         return sum(rows for rows, end in self.transactions if end != "ROLLBACK")
-
-    @property
-    def content_type(self) -> str:
-        """The media type of the request body, without parameters."""
-        return self.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
 
     @property
     def request_body(self) -> bytes:
@@ -387,17 +366,14 @@ def current() -> Trace | None:
 def on(trace: Trace) -> Iterator[None]:
     """Make a trace the current one of this thread during the `with` block."""
     ident, profile = threading.get_ident(), sys.getprofile()
-    before, _current[ident] = _current.get(ident), trace
+    _current[ident] = trace
     if trace.profile:
         sys.setprofile(trace.profile)
     try:
         yield
     finally:
         sys.setprofile(profile)
-        if before:
-            _current[ident] = before
-        else:
-            del _current[ident]
+        _current.pop(ident, None)
 
 
 def harmless(record: Callable[P, T]) -> Callable[P, T | None]:
