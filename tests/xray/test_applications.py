@@ -20,7 +20,7 @@ from servers import ROOT, exchange, get, request, status_of
 from xrays import Watched
 
 from todo_wsgi.xray import XRay
-from todo_wsgi.xray.show.background import serving
+from todo_wsgi.xray.show.viewer import serving
 
 FOLDER = Path(flask_todo.__file__).parent  # of the applications
 TOKEN = "Wm0wJcmQ3ZzV8bYxT5uKqL2nRfHd7eGa"  # of Django, against forms of other sites

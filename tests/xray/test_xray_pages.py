@@ -484,9 +484,10 @@ def test_two_requests_side_by_side_below_their_differences(
     page = visitor.look("compare?left=1&right=2").text
     assert "<h1>Requests 1 and 2</h1>" in page
     differs = re.findall("<tr><td>(.*?)</td>", page.partition("The same in both")[0])
-    assert "Fields in the body" in differs
-    assert "Status" in differs
-    assert "Route" not in differs
+    assert "4. The form" in differs
+    assert "8. What the server sent back" in differs
+    assert "3. The route" not in differs
+    assert "InvalidText(" in page.partition("The same in both")[0]
     assert page.count("<h2") == 9
 
 

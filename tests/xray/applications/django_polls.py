@@ -1,5 +1,6 @@
 """Django: polls in one file. A link votes, so a GET changes a row: a mistake of its author."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from django.http import JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 
+# Tests in a browser leave an event loop in their thread, so Django would take it for asynchronous.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 settings.configure(
     ALLOWED_HOSTS=["*"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "polls.db"}},

@@ -11,7 +11,6 @@ from todo_wsgi.xray.record.trace import MAX_REQUESTS
 from todo_wsgi.xray.show.picture import draw
 from todo_wsgi.xray.story import curl
 from todo_wsgi.xray.story.document import (
-    THREAD,
     Content,
     Part,
     Story,
@@ -130,19 +129,19 @@ def _choices(number: int, others: list[Summary]) -> Element:
 def compare_page(left: Story, right: Story) -> Response:
     """Return a page with two requests side by side, headed by a table of their differences."""
     numbers = [str(story.summary.number) for story in (left, right)]
-    rows = [(*fact, there) for fact, (_, there) in zip(left.facts, right.facts, strict=True)]
-    # Process and thread differ by chance.
-    differ = [row for row in rows if row[1] != row[2] and row[0] != THREAD]
-    same = [row for row in rows if row not in differ]
+    pairs = [*zip(left.parts, right.parts, strict=True)]
+    differ = [(one, other) for one, other in pairs if one.essence != other.essence]
+    rows = [(f"{one.number}. {one.title}", one.essence, other.essence) for one, other in differ]
+    same = [_fold_both(*pair) for pair in pairs if pair not in differ]
     head = ("", *(f"Request {number}" for number in numbers))
     title = f"Requests {' and '.join(numbers)}"
     return _page(
         title,
         _nav("Requests", _link(".", "All requests"), *map(_link, numbers, head[1:])),
         element("h1", title),
-        element("div", table(head, differ, "What differs"), class_="facts") if differ else None,
-        folded(f"The same in both: {', '.join(row[0] for row in same)}", table(head, same)),
-        *(_fold_both(*pair) for pair in zip(left.parts, right.parts, strict=True)),
+        element("div", table(head, rows, "What differs"), class_="facts") if differ else None,
+        *(_fold_both(*pair) for pair in differ),
+        folded(f"The same in both: {count(len(same), 'part')}", *same),
     )
 
 

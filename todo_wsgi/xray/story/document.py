@@ -24,7 +24,6 @@ PARTS = [
     ("Next", "What the browser does next"),
 ]
 SENT, ENVIRON, ROUTE, FORM, CALLS, SQL, TEMPLATE, RESPONSE, NEXT = range(1, 10)
-THREAD = "Process and thread"  # a fact
 
 Content = Element | str | None
 
@@ -107,7 +106,6 @@ class Story(NamedTuple):
     messages: list[Message]  # in order of time
     parts: list[Part]
     curl: list[str]  # the words of a command
-    facts: list[tuple[str, str]]  # name and value, for comparing two requests
 
 
 def element(tag: str, *content: Content, **attributes: str) -> Element:

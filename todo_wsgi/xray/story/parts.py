@@ -19,6 +19,7 @@ from todo_wsgi.xray.record.sql import explain
 from todo_wsgi.xray.record.trace import (
     MAX_EVENTS,
     Call,
+    Failure,
     Read,
     Statement,
     Trace,
@@ -29,7 +30,6 @@ from todo_wsgi.xray.record.values import CUT, cut, show_bytes
 from todo_wsgi.xray.story.curl import curl
 from todo_wsgi.xray.story.document import (
     PARTS,
-    THREAD,
     Content,
     Lesson,
     Message,
@@ -69,7 +69,7 @@ def tell(trace: Trace, traces: Traces) -> Story:
         parts.append(Part(number, *PARTS[number - 1], line, elements, _mistakes(here) != []))
     lanes = ["Browser", hidden.server, "Application", "SQLite"]
     summary = _summarize(hidden, lessons)
-    return Story(summary, lanes, _messages(hidden), parts, curl(hidden), _facts(hidden))
+    return Story(summary, lanes, _messages(hidden), parts, curl(hidden))
 
 
 def summarize(trace: Trace, traces: Traces) -> Summary:
@@ -259,8 +259,8 @@ def _as_text(data: bytes) -> str:
 
 
 def _calls(trace: Trace) -> Iterator[Content]:
-    failures = [trace.error] if trace.error else []
-    yield ", ".join([*failures, f"{count(_size(trace.calls), 'call')}"])
+    failures = [f"{failure.error} {_fate(failure)}" for failure in trace.failures]
+    yield ", ".join([count(_size(trace.calls), "call"), *failures])
     if trace.calls.children:
         yield _tree(trace.calls, 1)
     else:
@@ -268,14 +268,17 @@ def _calls(trace: Trace) -> Iterator[Content]:
     if trace.events > MAX_EVENTS:
         yield paragraph(f"Not recorded: {count(trace.events - MAX_EVENTS, 'more step')}.")
     for failure in trace.failures:
-        outcome = "reached the server" if failure.left_application else "was caught"
-        title = f"{failure.error} {outcome}"
+        title = f"{failure.error} {_fate(failure)}"
         if failure.values:
             title += f"; local variables of {failure.function}"
         yield table(("Variable", "Value"), failure.values, title)
         yield paragraph(source(failure.line))
     for warning in trace.warnings:
         yield paragraph(warning)
+
+
+def _fate(failure: Failure) -> str:
+    return "reached the server" if failure.left_application else "was caught"
 
 
 def _size(call: Call) -> int:
@@ -497,7 +500,7 @@ def _what_it_does(trace: Trace) -> str:
     return f"It shows or saves the response ({kind or 'without a Content-Type'})"
 
 
-# The picture, and the facts to compare
+# The picture
 
 
 def _messages(trace: Trace) -> list[Message]:
@@ -530,29 +533,6 @@ def _messages(trace: Trace) -> list[Message]:
         text = trace.error or "the end of the body"
         found.append((trace.finished or 0, Message(application, server, text)))
     return [message for _, message in sorted(found, key=lambda pair: pair[0])]
-
-
-def _facts(trace: Trace) -> list[tuple[str, str]]:
-    tried = trace.routing.tried if trace.routing else []
-    taken = [f"{method} {path}" for method, path, _, outcome in tried if outcome == "matched"]
-    statements = [
-        f"{_short(s, 60)} {' '.join(s.parameters)}".strip()
-        for s in trace.statements
-        if not _is_housekeeping(s)
-    ]
-    return [
-        ("Request", f"{trace.method} {trace.target}"),
-        ("Fields in the URL", trace.query or "none"),
-        ("Fields in the body", cut(show_bytes(trace.request_body), MAX_CELL) or "none"),
-        ("Route", ", ".join(taken) or "none"),
-        ("SQL", "\n".join(statements) or "none"),
-        ("Rows changed", str(trace.rows_changed)),
-        ("Exceptions", "\n".join(failure.error for failure in trace.failures) or "none"),
-        ("Status", trace.outcome),
-        ("Location", trace.header("location") or "none"),
-        ("Body", count(trace.sent_size, "byte")),
-        (THREAD, f"{trace.process}, {trace.thread}"),
-    ]
 
 
 _TELLERS = [_sent, _environ, _route, _form, _calls, _sql, _template, _response, _next]
