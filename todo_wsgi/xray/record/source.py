@@ -11,7 +11,8 @@ from typing import NamedTuple
 _XRAY = os.path.dirname(os.path.dirname(__file__))
 _ENTRANCE = os.path.join(_XRAY, "record", "middleware.py")  # it calls the application
 _APPLICATION = os.path.dirname(_XRAY)
-_LIBRARIES = (sysconfig.get_path("stdlib"), "site-packages", "dist-packages")
+_SCRIPTS = sysconfig.get_path("scripts")  # where Bottle installs itself, too
+_LIBRARIES = (sysconfig.get_path("stdlib"), _SCRIPTS, "site-packages", "dist-packages")
 
 
 class Line(NamedTuple):
