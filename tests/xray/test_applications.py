@@ -330,16 +330,12 @@ def test_a_cookie_that_is_a_word_hides_no_other_word() -> None:
         assert not re.search(r" [a-z]+ \[hidden\] [a-z]", text)
 
 
-def test_the_values_in_a_template_of_flask_and_the_lines_of_it() -> None:
+def test_the_values_in_a_template_of_flask_and_no_wrong_lines_of_it() -> None:
     with under_xray(flask_todo) as client:
         client.send(get("/"))
         calls = client.text(part=5)
         assert "read & write" in calls  # in a list of sqlite3.Row
-        for name, number, code in re.findall(r"templates/(\w+\.html):(\d+) (\S+ \S+)", calls):
-            lines = (FOLDER / "templates" / name).read_text(encoding="utf-8").splitlines()
-            line = " ".join(lines[int(number) - 1].split())
-            assert line.startswith(code)
-            assert "{{" in line
+        assert not re.search(r"templates/\w+\.html:\d", calls)  # of a step, the lines are Python's
         assert "✗" not in client.text()
 
 

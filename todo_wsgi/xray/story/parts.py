@@ -411,11 +411,9 @@ def _template(trace: Trace) -> Iterator[Content]:
         rows = [(f"${name}", before, after) for name, before, after in rendering.placeholders]
         head = ("Placeholder", "Value", "Inserted text")
         escaped = [row for row in rows if _is_escaped(row)]
-        others = [row for row in rows if row not in escaped]
         if escaped:
             yield table(head, escaped, f"{title}: changed by escaping")
-        if others:
-            yield folded(f"{title}: {len(others)} unchanged", table(head, others))
+        yield folded(f"{title}: {count(len(rows), 'placeholder')}", table(head, rows))
         yield source(rendering.line)
 
 
