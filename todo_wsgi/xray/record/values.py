@@ -9,7 +9,7 @@ import html
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from datetime import date, datetime, time, timedelta, timezone
@@ -130,15 +130,6 @@ def _attributes(value: Any, kind: type) -> list[tuple[str, Any]] | None:
     return found if found and (is_data or "__dataclass_fields__" in vars(kind)) else None
 
 
-def _items(value: Any, kind: type) -> Iterable[tuple[str, Any]]:
-    """Return the items of a collection with their keys or field names, or with ""."""
-    if kind is dict:
-        return ((key if type(key) is str else "", item) for key, item in value.items())
-    if kind in (list, tuple):
-        return (("", item) for item in value)
-    return _attributes(value, kind) or ()
-
-
 def describe_error(error: BaseException) -> str:
     """Return the `repr` of an exception, such as "ValueError('too long')"."""
     arguments = BaseException.args.__get__(error)  # type: ignore[attr-defined]
@@ -169,8 +160,12 @@ class Secrets:
         if looks_secret or (is_secret and kind in (str, bytes, int, float)):
             self._hide(value)
         elif depth < MAX_DEPTH and kind not in _PLAIN:
-            for key, item in islice(_items(value, kind), MAX_SEARCHED):
-                self.add(f"{name} {key}" if is_secret else key, item, depth + 1)
+            items = value.items() if kind is dict else _attributes(value, kind) or ()
+            if kind in (list, tuple):
+                items = (("", item) for item in value)
+            for key, item in islice(items, MAX_SEARCHED):
+                inner = key if type(key) is str else ""
+                self.add(f"{name} {inner}" if is_secret else inner, item, depth + 1)
 
     def add_header(self, name: str, value: str) -> None:
         """Hide the secrets in a header: credentials (RFC 9110, 11.6), cookies, URLs."""
@@ -200,11 +195,17 @@ class Secrets:
         boundary = re.search('^multipart/.*boundary="?([^";,]+)', content_type)
         if boundary:
             for part in body.split(b"--" + boundary[1].encode("latin-1", "replace")):
-                head, _, value = part.partition(b"\r\n\r\n")
-                if name := re.search(rb'\bname="?([^";\r\n]*)', head):
-                    self.add(show_bytes(name[1]), value.removesuffix(b"\r\n"))
+                head, _, content = part.partition(b"\r\n\r\n")
+                if field := re.search(rb'\bname="?([^";\r\n]*)', head):
+                    self.add(show_bytes(field[1]), content.removesuffix(b"\r\n"))
         elif "json" in content_type:
-            self._add_json(show_bytes(body))
+            with suppress(ValueError, RecursionError):
+                self.add("", json.loads(body))
+            # Its end may be missing. So look for the values also as they are written.
+            written = r'"([^"]{1,100})"\s*:\s*("[^"]+|[\d.]+)'
+            for name, value in re.findall(written, show_bytes(body)):
+                if _is_secret(name):
+                    self._hide(value.strip('"'))
         elif "html" in content_type:
             for tag in re.findall("<(?:input|meta)[^<>]*>", show_bytes(body)):
                 found = re.findall(r"""\b(name|value|content)=(["'])(.*?)\2""", tag)
@@ -213,14 +214,6 @@ class Secrets:
         else:
             self.add_form(show_bytes(body))
 
-    def _add_json(self, text: str) -> None:
-        """Hide the values of secret names, also in JSON whose end is missing."""
-        with suppress(ValueError, RecursionError):
-            self.add("", json.loads(text))
-        for name, value in re.findall(r'"([^"]{1,100})"\s*:\s*("[^"]+|[\d.]+)', text):
-            if _is_secret(name):
-                self._hide(value.strip('"'))  # as it is written
-
     def add_form(self, encoded: str) -> None:
         """Hide the secret fields of `a=1&b=2`, in a body or after the "?" of a URL."""
         for name, value in re.findall("(?:^|&)([^&=]{1,100})=([^&]+)", encoded):
@@ -228,11 +221,10 @@ class Secrets:
                 self._hide_encoded(value.rstrip())
 
     def _hide_encoded(self, value: str) -> None:
-        """Hide a value that may be percent-encoded, and its decoded forms."""
+        """Hide a value that may be percent-encoded, also decoded."""
         self._hide(value)
         if "%" in value or "+" in value:
             self._hide(unquote_to_bytes(value.replace("+", " ")))
-            self._hide(unquote_to_bytes(value))
 
     def _hide(self, value: object) -> None:
         if isinstance(value, bytes):  # an application may decode it either way
@@ -267,24 +259,23 @@ class Secrets:
 
     def _hide_in_text(self, text: str) -> str:
         for secret in self._written:
-            if secret in text and _is_word(secret):
+            beginning = secret[:8]
+            if beginning not in text:
+                continue
+            if len(secret) < 4 or (len(secret) < 8 and secret.isalpha()):
+                # Other texts may contain it by chance: hide it only as a whole value.
                 word = re.escape(secret)
                 whole = rf"""((?<=[='"])|(?<=":)|(?<=: )){word}(?!\w)|(?m:^{word}(?=\r?$))"""
                 text = re.sub(whole, HIDDEN, text)
-            text = text if _is_word(secret) else text.replace(secret, HIDDEN)
-            if CUT in text and len(secret) > 8 and secret[:8] in text:  # its end was cut off
-                text = re.sub(rf"{re.escape(secret[:8])}[^\s{CUT}]*(?={CUT})", HIDDEN, text)
+            else:
+                cut_off = rf"{re.escape(beginning)}[^\s{CUT}]*(?={CUT})"
+                text = re.sub(cut_off, HIDDEN, text.replace(secret, HIDDEN))
         return _SECRET.sub(HIDDEN, text)
 
 
 @lru_cache(10_000)
 def _is_secret(name: str) -> bool:
     return bool(_SECRET_NAME.search(name[:MAX_TEXT]))
-
-
-def _is_word(secret: str) -> bool:
-    """Return whether it may occur in other texts by chance: hide it only as a whole value."""
-    return len(secret) < 4 or (len(secret) < 8 and secret.isalpha())
 
 
 @lru_cache(10_000)
