@@ -225,12 +225,6 @@ def test_a_value_of_json_that_is_no_text_is_no_secret() -> None:
     assert secrets.hide("=true =null") == "=true =null"
 
 
-def test_json_that_is_nested_too_deeply_is_hidden_to_its_end() -> None:
-    secrets = Secrets()
-    secrets.add_body("application/json", b'{"pin": ' + b"[" * 50_000 + b'"hunter22x"')
-    assert secrets.hide("hunter22x") == "[hidden]"
-
-
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [

@@ -22,7 +22,7 @@ from todo_wsgi.xray.record.source import (
     line_of,
 )
 from todo_wsgi.xray.record.trace import Call, Failure, Trace, harmless
-from todo_wsgi.xray.record.values import cut, describe, describe_all, describe_error
+from todo_wsgi.xray.record.values import cut, describe, describe_error
 
 Watchers = Mapping[CodeType, Callable[[Trace, FrameType], None]]
 
@@ -184,7 +184,7 @@ class CallRecorder:
         else:  # the application could not even be called
             app = next(walk_tb(error.__traceback__))[0].f_locals.get("app")  # of the x-ray
             failure.line = Line.first(app.__code__) if type(app) is FunctionType else None
-        failure.values = describe_all(variables)
+        failure.values = [(name, describe(value)) for name, value in variables]
         for name, value in [*variables, ("", arguments)]:
             self._trace.secrets.add(name, value)
         self._trace.failures.append(failure)

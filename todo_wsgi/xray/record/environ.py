@@ -12,7 +12,7 @@ from typing import Any
 
 from todo_wsgi.xray.record.source import line_of
 from todo_wsgi.xray.record.trace import MAX_BODY, MAX_VALUE, Read, Trace, current, harmless
-from todo_wsgi.xray.record.values import cut, describe, describe_all
+from todo_wsgi.xray.record.values import cut, describe
 
 
 class WatchedKey(str):
@@ -62,7 +62,7 @@ def note_entries(trace: Trace, environ: dict[str, Any]) -> None:
     has_defaults = is_wsgiref and not texts.get("CONTENT_LENGTH")
     not_sent = {*of_process, *(("CONTENT_LENGTH", "CONTENT_TYPE") if has_defaults else ())}
     trace.process_variables = len(of_process)
-    trace.entries = describe_all(item for item in environ.items() if item[0] not in of_process)
+    trace.entries = [(n, describe(v)) for n, v in environ.items() if n not in of_process]
     trace.environ = {n: cut(value, MAX_VALUE) for n, value in texts.items() if n not in not_sent}
     get = trace.environ.get
     trace.method, trace.query = get("REQUEST_METHOD", ""), get("QUERY_STRING", "")

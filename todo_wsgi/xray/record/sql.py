@@ -45,16 +45,30 @@ def watch_connections() -> Callable[[], None]:
     return ends.close
 
 
-def _recording(factory: Any, base: type) -> Any:
-    """Return the class of the application with the methods of `base`, which record."""
-    return _subclass(factory, base) if issubclass(type(factory), type) else factory
-
-
 @cache
-def _subclass(kind: type, base: type) -> type:
-    with suppress(TypeError):  # it may not allow subclasses
+def _recording(kind: Any, base: type) -> Any:
+    """Return the class of the application with the methods of `base`, which record."""
+    with suppress(TypeError):  # it is a function, or allows no subclass
         return base if issubclass(base, kind) else type(kind.__name__, (kind, base), {})
     return kind
+
+
+def _ending(name: str, issuer: str) -> Any:
+    """Return the method of `sqlite3.Connection` that ends a transaction, and records who did."""
+
+    def end_and_record(connection: "Connection", *args: Any) -> Any:
+        recorder, began = connection._xray, time.perf_counter()
+        recorder.issuer = issuer
+        recorder.implicit.clear()
+        try:
+            return getattr(super(Connection, connection), name)(*args)
+        finally:
+            recorder.issuer = IMPLICIT
+            recorder.count(recorder.returning)
+            for statement in recorder.implicit:
+                statement.execute_seconds += time.perf_counter() - began
+
+    return end_and_record
 
 
 class Connection(sqlite3.Connection):
@@ -63,8 +77,7 @@ class Connection(sqlite3.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._xray = _Recorder(self)
-        recorder = weakref.proxy(self._xray)
-        self.set_trace_callback(lambda sql: recorder.note_implicit(sql))
+        self.set_trace_callback(self._xray.note_implicit)
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
         """Return a cursor that records; for this and the next methods, see `sqlite3.Connection`."""
@@ -82,17 +95,9 @@ class Connection(sqlite3.Connection):
         self._xray.count(self._xray.returning)
         super().close()
 
-    def commit(self) -> None:
-        """Commit the transaction."""
-        self._xray.end_transaction("the application, with commit()", super().commit)
-
-    def rollback(self) -> None:
-        """Roll the transaction back."""
-        self._xray.end_transaction("the application, with rollback()", super().rollback)
-
-    def __exit__(self, *args: Any) -> Any:
-        issuer = "the sqlite3 module, at the end of the “with” block"
-        return self._xray.end_transaction(issuer, super().__exit__, *args)
+    commit = _ending("commit", "the application, with commit()")
+    rollback = _ending("rollback", "the application, with rollback()")
+    __exit__ = _ending("__exit__", "the sqlite3 module, at the end of the “with” block")
 
 
 def _recorded(name: str) -> Any:
@@ -100,18 +105,17 @@ def _recorded(name: str) -> Any:
 
     def execute_and_record(cursor: "Cursor", *args: Any) -> Any:
         execute = getattr(super(Cursor, cursor), name)
-        recording = _begin(cursor, name, args)
-        if recording is None:
+        begun = _begin(cursor, name, args)
+        if begun is None:
             return execute(*args)
-        trace, recorder, statement, args = recording
-        error: BaseException | None = None
+        trace, recorder, statement, args = begun
         try:
             return execute(*args)
-        except BaseException as e:
-            error = e
+        except BaseException as error:
+            statement.error = harmless(describe_error)(error) or ""
             raise
         finally:
-            recorder.end(trace, cursor, statement, error)
+            recorder.end(trace, cursor, statement)
 
     return execute_and_record
 
@@ -155,27 +159,24 @@ class _Recorder:
     def __init__(self, connection: Connection) -> None:
         self._connection = weakref.proxy(connection)  # which it must not keep open
         self.running: Statement | None = None
-        self._issuer = IMPLICIT  # of statements without a call of `execute`
-        self._ends: list[Statement] = []  # COMMIT or ROLLBACK, without such a call
         self._counted = 0  # changed rows that some statement has been credited with
+        self.issuer = IMPLICIT  # of statements without a call of `execute`
+        self.implicit: list[Statement] = []  # the last one without such a call
         self.returning: Statement | None = None  # changes its rows while they are fetched
         self.file = ""  # "": the database is not a file
         with suppress(sqlite3.Error):  # its name may not be UTF-8
             self.file = sqlite3.Cursor(connection).execute("PRAGMA database_list").fetchone()[2]
 
     @harmless
-    def end(
-        self, trace: Trace, cursor: Cursor, statement: Statement, error: BaseException | None
-    ) -> None:
+    def end(self, trace: Trace, cursor: Cursor, statement: Statement) -> None:
         """Record the outcome of the statement."""
         statement.execute_seconds = time.perf_counter() - statement.at
         self.running = None
         statement.is_open = self.count(statement, cursor.rowcount)
-        statement.error = describe_error(error) if error else ""
         statement = _add(trace, statement)
+        cursor._xray = self, statement
         if statement.keyword in _CHANGES and cursor.description:
             self.returning = statement
-        cursor._xray = self, statement
 
     def count(self, statement: Statement | None, rowcount: int = 0) -> bool:
         """Credit the statement, if any, with the rows changed since the last call.
@@ -191,19 +192,6 @@ class _Recorder:
             return bool(self._connection.in_transaction)
         return False
 
-    def end_transaction(self, issuer: str, end: Callable[..., Any], *args: Any) -> Any:
-        """Return `end(*args)`, which executes COMMIT or ROLLBACK."""
-        began = time.perf_counter()
-        self._issuer = issuer
-        self._ends.clear()
-        try:
-            return end(*args)
-        finally:
-            self._issuer = IMPLICIT
-            self.count(self.returning)
-            for statement in self._ends:
-                statement.execute_seconds = time.perf_counter() - began
-
     @harmless
     def note_implicit(self, sql: str) -> None:
         """Record a BEGIN, COMMIT or ROLLBACK that the sqlite3 module executes implicitly."""
@@ -211,41 +199,36 @@ class _Recorder:
         keyword = sql.split(None, 1)[0].upper() if sql.strip() else ""
         if trace is None or keyword not in _TRANSACTION:
             return
-        if running and running.method == "executescript":
-            # Before a script, Python commits an open transaction. The rest is in the script.
-            if not running.is_open:
+        if running:  # Before a script, Python commits an open transaction. The rest is in it.
+            is_in_script = running.method == "executescript" and not running.is_open
+            if is_in_script or running.keyword == keyword:
                 return
             running.is_open = False
-        elif running and running.keyword == keyword:
-            return
         at = running.at if running else time.perf_counter()
         line = line_of(sys._getframe())
-        statement = _add(trace, Statement(sql.strip(), [], line, at, issuer=self._issuer))
-        if keyword != "BEGIN":
-            self._ends.append(statement)
-
-
-_Begun = tuple[Trace, _Recorder, Statement, tuple[Any, ...]]
+        statement = Statement(sql.strip(), [], line, at, issuer=self.issuer)
+        self.implicit[:] = [_add(trace, statement)]
 
 
 @harmless
-def _begin(cursor: Cursor, method: str, args: tuple[Any, ...]) -> _Begun | None:
-    """Begin to record a statement, and return the arguments to execute it with.
+def _begin(
+    cursor: Cursor, method: str, args: Any
+) -> tuple[Trace, _Recorder, Statement, Any] | None:
+    """Begin to record a statement, and return it with the arguments to execute it with.
 
     None if this thread is handling no request, or if the connection does not record.
     """
     trace, connection = current(), cursor.connection
     if trace is None or not args or not isinstance(connection, Connection):
         return None
-    recorder = connection._xray
     sql = cut(args[0], MAX_SQL) if type(args[0]) is str else describe(args[0])
     statement = Statement(sql, [], line_of(sys._getframe()), time.perf_counter(), method=method)
-    statement.file = recorder.file
     if method == "executemany":
         args = (args[0], _note_sets(trace, statement, args[1]), *args[2:])
     elif len(args) > 1:
         _note_parameters(trace, statement, args[1])
-    statement.is_open = recorder.count(recorder.returning)
+    recorder = connection._xray
+    statement.file, statement.is_open = recorder.file, recorder.count(recorder.returning)
     recorder.running, recorder.returning = statement, None
     return trace, recorder, statement, args
 
@@ -265,9 +248,9 @@ def _note_parameters(trace: Trace, statement: Statement, parameters: Any) -> Non
     trace.secrets.add("", parameters)
     statement.parameters.append(describe(parameters))
     if type(parameters) is dict:
-        statement.names = [str(name) for name in parameters]
+        statement.nothing = dict.fromkeys(parameters)
     elif type(parameters) in (tuple, list):
-        statement.names = len(parameters)
+        statement.nothing = (None,) * len(parameters)
 
 
 def _add(trace: Trace, statement: Statement) -> Statement:
@@ -298,7 +281,6 @@ def explain(statements: Iterable[Statement]) -> None:
             suppress(sqlite3.Error),  # it is gone, or another process changes it
             closing(sqlite3.connect(address, uri=True, timeout=0)) as connection,
         ):
-            names = statement.names
-            nothing = dict.fromkeys(names) if isinstance(names, list) else (None,) * names
-            rows = connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", nothing)
+            sql = f"EXPLAIN QUERY PLAN {statement.sql}"
+            rows = connection.execute(sql, statement.nothing)
             statement.plan = [str(row[3]) for row in rows.fetchall()]

@@ -77,7 +77,7 @@ class Statement(Record):
     is_open: bool = False  # whether a transaction is open after it
     plan: list[str] = field(default_factory=list)
     file: str = ""  # of the database, if it is one
-    names: int | list[str] = 0  # of the parameters, or their number
+    nothing: Any = ()  # None for each parameter, as it takes them
     error: str = ""
 
     def absorb(self, other: "Statement") -> None:

@@ -9,7 +9,8 @@ import html
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -30,7 +31,6 @@ MAX_ITEMS = 5  # of a list, attributes of an object
 MAX_DEPTH = 3  # of nested lists
 MAX_SEARCHED = 100  # items of a list that are searched for secrets
 MAX_BODY_SEARCHED = 64_000  # bytes
-_JSON = json.JSONDecoder()
 CUT = "…"  # marks an omission
 HIDDEN = "[hidden]"
 
@@ -81,7 +81,7 @@ def describe(value: object, depth: int = 0) -> str:
 
 
 # Types of Python's own whose `repr` runs no other code, and time zones whose does not either.
-_PLAIN = {NoneType, bool, int, float, complex, datetime, date, time, timedelta}
+_PLAIN = {NoneType, bool, int, float, datetime, date, time, timedelta}
 _PLAIN |= {Decimal, UUID, type(Path())}
 _DATA = {*_PLAIN, str, bytes, list, tuple, set}
 _ZONES = (NoneType, timezone, ZoneInfo)
@@ -89,30 +89,26 @@ _ZONES = (NoneType, timezone, ZoneInfo)
 
 def _describe_items(value: Any, kind: type, depth: int) -> str | None:
     """Return the first items of a collection or object, described, or None if it has none."""
+    before, after = _BRACKETS.get(kind, (f"{kind.__name__}(", ")"))
     if kind not in _BRACKETS:
         value = _attributes(value, kind)
     if value is None:
         return None
-    texts = []
-    for item in islice(value.items() if kind is dict else value, MAX_ITEMS):
-        if kind is dict:
-            texts.append(f"{describe(item[0], depth)}: {describe(item[1], depth)}")
-        elif kind in _BRACKETS:
-            texts.append(describe(item, depth))
-        else:
-            texts.append(f"{item[0]}={describe(item[1], depth)}")
-    if kind in (set, frozenset):
-        texts.sort()
-    before, after = _BRACKETS.get(kind, (f"{kind.__name__}(", ")"))
-    more = f", {CUT} {len(value)} in all" if len(value) > MAX_ITEMS else ""
-    more = "," if kind is tuple and len(value) == 1 else more
-    return before + ", ".join(texts) + more + after
+    first = islice(value.items() if kind is dict else value, MAX_ITEMS)
+    if kind is dict:
+        texts = [f"{describe(key, depth)}: {describe(item, depth)}" for key, item in first]
+    elif kind in _BRACKETS:
+        texts = [describe(item, depth) for item in first]
+    else:
+        texts = [f"{name}={describe(item, depth)}" for name, item in first]
+    if len(value) > MAX_ITEMS:
+        texts.append(f"{CUT} {len(value)} in all")
+    elif kind is tuple and len(value) == 1:
+        after = ",)"
+    return f"{before}{', '.join(texts)}{after}"
 
 
-_BRACKETS: dict[type, tuple[str, str]] = {
-    **{list: ("[", "]"), tuple: ("(", ")")},
-    **dict.fromkeys((dict, set, frozenset), ("{", "}")),
-}
+_BRACKETS: dict[type, Any] = {list: "[]", tuple: "()", dict: "{}", set: "{}"}
 
 
 def _attributes(value: Any, kind: type) -> list[tuple[str, Any]] | None:
@@ -134,24 +130,10 @@ def _attributes(value: Any, kind: type) -> list[tuple[str, Any]] | None:
     return found if found and (is_data or "__dataclass_fields__" in vars(kind)) else None
 
 
-def _items(value: Any, kind: type) -> Iterable[tuple[str, Any]]:
-    """Return the items of a collection with their keys or field names, or with ""."""
-    if kind is dict:
-        return ((key if type(key) is str else "", item) for key, item in value.items())
-    if kind in (list, tuple):
-        return (("", item) for item in value)
-    return _attributes(value, kind) or ()
-
-
 def describe_error(error: BaseException) -> str:
     """Return the `repr` of an exception, such as "ValueError('too long')"."""
     arguments = BaseException.args.__get__(error)  # type: ignore[attr-defined]
     return f"{type(error).__qualname__}({', '.join(map(describe, arguments))})"
-
-
-def describe_all(values: Iterable[tuple[str, object]]) -> list[tuple[str, str]]:
-    """Return the names with their values described."""
-    return [(name, describe(value)) for name, value in values]
 
 
 def show_bytes(data: bytes) -> str:
@@ -169,7 +151,6 @@ class Secrets:
     def __init__(self) -> None:
         self.values: set[str] = set()
         self._written: list[str] = []  # in all forms in which they may appear; the longest first
-        self._known = 0  # number of values that it was made of
 
     def add(self, name: str, value: Any, depth: int = 0) -> None:
         """Hide the value if its name marks it as secret, and any secrets within it."""
@@ -179,20 +160,24 @@ class Secrets:
         if looks_secret or (is_secret and kind in (str, bytes, int, float)):
             self._hide(value)
         elif depth < MAX_DEPTH and kind not in _PLAIN:
-            for key, item in islice(_items(value, kind), MAX_SEARCHED):
-                self.add(f"{name} {key}" if is_secret else key, item, depth + 1)
+            items = value.items() if kind is dict else _attributes(value, kind) or ()
+            if kind in (list, tuple):
+                items = (("", item) for item in value)
+            for key, item in islice(items, MAX_SEARCHED):
+                inner = key if type(key) is str else ""
+                self.add(f"{name} {inner}" if is_secret else inner, item, depth + 1)
 
     def add_header(self, name: str, value: str) -> None:
         """Hide the secrets in a header: credentials (RFC 9110, 11.6), cookies, URLs."""
         name = name.lower()
         if "authorization" in name:
-            _, _, credentials = value.strip().partition(" ")
-            for secret in [credentials or value, *re.findall('=\\s*"?([^",]+)', credentials)]:
-                self._hide(secret.strip())
-            if re.fullmatch("[A-Za-z0-9+/]+=*", credentials) and len(credentials) % 4 == 0:
-                decoded = base64.b64decode(credentials)  # user name and password (RFC 7617)
-                self._hide(decoded)
-                self._hide(decoded.partition(b":")[2])
+            scheme, _, credentials = value.strip().partition(" ")
+            self._hide(credentials or scheme)
+            for secret in re.findall('="?([^",]+)', credentials):
+                self._hide(secret)
+            if scheme.lower() == "basic":  # user name and password (RFC 7617)
+                with suppress(ValueError):
+                    self._hide(base64.b64decode(credentials).partition(b":")[2])
         elif name in ("cookie", "set-cookie"):
             self._hide(value)
             for pair in value.split(";")[: 1 if name == "set-cookie" else None]:
@@ -210,11 +195,17 @@ class Secrets:
         boundary = re.search('^multipart/.*boundary="?([^";,]+)', content_type)
         if boundary:
             for part in body.split(b"--" + boundary[1].encode("latin-1", "replace")):
-                head, _, value = part.partition(b"\r\n\r\n")
-                if name := re.search(rb'\bname="?([^";\r\n]*)', head):
-                    self.add(show_bytes(name[1]), value.removesuffix(b"\r\n"))
+                head, _, content = part.partition(b"\r\n\r\n")
+                if field := re.search(rb'\bname="?([^";\r\n]*)', head):
+                    self.add(show_bytes(field[1]), content.removesuffix(b"\r\n"))
         elif "json" in content_type:
-            self._add_json(show_bytes(body))
+            with suppress(ValueError, RecursionError):
+                self.add("", json.loads(body))
+            # Its end may be missing. So look for the values also as they are written.
+            written = r'"([^"]{1,100})"\s*:\s*("[^"]+|[\d.]+)'
+            for name, value in re.findall(written, show_bytes(body)):
+                if _is_secret(name):
+                    self._hide(value.strip('"'))
         elif "html" in content_type:
             for tag in re.findall("<(?:input|meta)[^<>]*>", show_bytes(body)):
                 found = re.findall(r"""\b(name|value|content)=(["'])(.*?)\2""", tag)
@@ -223,20 +214,6 @@ class Secrets:
         else:
             self.add_form(show_bytes(body))
 
-    def _add_json(self, text: str) -> None:
-        """Hide the values of secret names, also in JSON whose end is missing."""
-        end = 0
-        for found in re.finditer(r'"([^"\\]{1,100})"\s*:\s*', text):
-            if found.start() >= end and _is_secret(found[1]):
-                try:
-                    value, end = _JSON.raw_decode(text, found.end())
-                    if isinstance(value, str):
-                        self._hide(text[found.end() + 1 : end - 1])  # as it is written
-                except (ValueError, RecursionError):
-                    value, end = re.findall(r'[^\s"{}\[\]:,]+', text[found.end() :]), len(text)
-                for leaf in _leaves(value):
-                    self._hide(leaf)
-
     def add_form(self, encoded: str) -> None:
         """Hide the secret fields of `a=1&b=2`, in a body or after the "?" of a URL."""
         for name, value in re.findall("(?:^|&)([^&=]{1,100})=([^&]+)", encoded):
@@ -244,11 +221,10 @@ class Secrets:
                 self._hide_encoded(value.rstrip())
 
     def _hide_encoded(self, value: str) -> None:
-        """Hide a value that may be percent-encoded, and its decoded forms."""
+        """Hide a value that may be percent-encoded, also decoded."""
         self._hide(value)
         if "%" in value or "+" in value:
             self._hide(unquote_to_bytes(value.replace("+", " ")))
-            self._hide(unquote_to_bytes(value))
 
     def _hide(self, value: object) -> None:
         if isinstance(value, bytes):  # an application may decode it either way
@@ -259,7 +235,10 @@ class Secrets:
 
     def hide(self, value: Any, done: dict[int, Any] | None = None) -> Any:
         """Return the value with all secrets hidden, recursively in what a trace consists of."""
-        done = {} if done is None else done  # the records that are hidden, by identity
+        if done is None:
+            done = {}  # the records that are hidden, by identity
+            written = {form for value in [*self.values] for form in _forms(value)}
+            self._written = sorted(written, key=len, reverse=True)  # one may contain another
         kind = type(value)
         if isinstance(value, str):
             return self._hide_in_text(str(value))
@@ -279,27 +258,19 @@ class Secrets:
         return done.get(id(value), value)
 
     def _hide_in_text(self, text: str) -> str:
-        if self._known != len(self.values):
-            written = {form for value in self.values for form in _forms(value)}
-            self._written = sorted(written, key=len, reverse=True)  # one may contain another
-            self._known = len(self.values)
         for secret in self._written:
-            if secret in text and not _is_word(secret):
-                text = text.replace(secret, HIDDEN)
-            elif secret in text:
+            beginning = secret[:8]
+            if beginning not in text:
+                continue
+            if len(secret) < 4 or (len(secret) < 8 and secret.isalpha()):
+                # Other texts may contain it by chance: hide it only as a whole value.
                 word = re.escape(secret)
                 whole = rf"""((?<=[='"])|(?<=":)|(?<=: )){word}(?!\w)|(?m:^{word}(?=\r?$))"""
                 text = re.sub(whole, HIDDEN, text)
-        *pieces, last = _SECRET.sub(HIDDEN, text).split(CUT)
-        return CUT.join([*map(self._hide_end, pieces), last])
-
-    def _hide_end(self, text: str) -> str:
-        """Hide the beginning of a secret that was cut off at the end of this text."""
-        likely = [s for s in self._written if s[:3] in text and not _is_word(s)]
-        for start in range(len(text) - 2 if likely else 0):
-            if any(secret.startswith(text[start:]) for secret in likely):
-                return text[:start] + HIDDEN
-        return text
+            else:
+                cut_off = rf"{re.escape(beginning)}[^\s{CUT}]*(?={CUT})"
+                text = re.sub(cut_off, HIDDEN, text.replace(secret, HIDDEN))
+        return _SECRET.sub(HIDDEN, text)
 
 
 @lru_cache(10_000)
@@ -307,27 +278,13 @@ def _is_secret(name: str) -> bool:
     return bool(_SECRET_NAME.search(name[:MAX_TEXT]))
 
 
-def _is_word(secret: str) -> bool:
-    """Return whether it may occur in other texts by chance: hide it only as a whole value."""
-    return len(secret) < 4 or (len(secret) < 8 and secret.isalpha())
-
-
-def _leaves(value: Any) -> Iterable[Any]:
-    """Yield the texts and numbers in a value of JSON."""
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(item)
-    elif not isinstance(value, bool | None):
-        yield value
-
-
+@lru_cache(10_000)
 def _forms(text: str) -> set[str]:
     """Return the forms in which a secret may appear, up to twice encoded."""
     if re.fullmatch("[a-zA-Z0-9_.-]+", text):
         return {text}
     once = {way(text) for way in _WAYS_TO_WRITE}
-    wire = text.encode("latin-1", "backslashreplace").decode("utf-8", "surrogateescape")
-    return {way(form) for form in once for way in _WAYS_TO_WRITE} | {wire}
+    return {way(form) for form in once for way in _WAYS_TO_WRITE}
 
 
 # Unchanged, and as encoded in a URL, in HTML, in JSON and by Python.
@@ -339,7 +296,5 @@ _WAYS_TO_WRITE: list[Callable[[str], str]] = [
     lambda text: html.escape(text).replace("&#x27;", "&#39;"),  # as in Jinja
     lambda text: json.dumps(text)[1:-1],
     lambda text: repr(text)[1:-1],
-    lambda text: repr(f"'\"{text}")[4:-1],  # with both quotation marks, repr escapes one
-    lambda text: repr(text.encode("latin-1", "backslashreplace"))[2:-1],
     lambda text: repr(text.encode("utf-8", "backslashreplace"))[2:-1],
 ]
