@@ -7,6 +7,8 @@ In the order in which a request reaches them:
     environ.py      which environ entries are read, and how much of the body
     calls.py        the functions that run (a Python profile function)
     sql.py          the SQL (a subclass of sqlite3.Connection)
+    shared.py       global variables that change during a request
+    fields.py       the fields of a request, and whether the page repeats them unescaped
     todo.py         what only the todo list has: its routes, templates and changes
     trace.py        the record they all write to, and the last 50 requests
     source.py       lines of source code, and whether they are the application's
