@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,17 @@ def test_two_xrays_may_close_in_any_order(order: int) -> None:
     assert sqlite3.connect is not connect
     second.close()
     assert sqlite3.connect is connect
+
+
+def test_threads_that_share_a_connection_do_not_wait_for_each_other_forever() -> None:
+    shared: list[sqlite3.Connection] = []
+
+    def act(_: WSGIEnvironment) -> None:
+        for number in range(20):
+            shared[0].execute("SELECT ?", (number,)).fetchall()
+
+    with watching(answering("", act)) as client, ThreadPoolExecutor(4) as threads:
+        shared.append(sqlite3.connect(":memory:", check_same_thread=False))
+        answers = [*threads.map(lambda _: client.get("/"), range(40))]
+        shared[0].close()
+    assert {answer.status_code for answer in answers} == {200}

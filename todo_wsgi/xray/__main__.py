@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -17,8 +18,6 @@ from socket import create_connection
 from typing import NoReturn
 from urllib.parse import quote, urlencode
 from wsgiref.types import WSGIApplication
-
-import waitress
 
 from todo_wsgi import create_app
 from todo_wsgi.storage.errors import DatabaseUnusable
@@ -116,13 +115,16 @@ def opened(settings: argparse.Namespace) -> Iterator[WSGIApplication]:
 
 def serve(app: WSGIApplication, settings: argparse.Namespace) -> None:
     """Serve the application and its x-ray until SIGTERM or Ctrl-C. OSError for a port in use."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    is_over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: is_over.set())
     with listen(settings.port) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        with viewing(app, settings.xray, address) as (watched, xray):
+        with viewing(app, settings.xray, address) as (watched, xray), serving(watched, listener, 4):
             print(f"Serving {settings.app or 'a todo list'} on {address} (Ctrl-C stops)")
             print(f"X-ray of each request on {xray}", flush=True)
-            waitress.serve(watched, sockets=[listener])
+            while not is_over.wait(1):  # Windows does not interrupt a longer wait
+                pass
 
 
 def send(app: WSGIApplication, settings: argparse.Namespace) -> None:

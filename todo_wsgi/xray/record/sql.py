@@ -23,7 +23,6 @@ MAX_SQL = 10_000  # characters of one statement
 MAX_ALIKE = 3  # times that one statement is shown; further executions are added up
 
 IMPLICIT = "the sqlite3 module, implicitly"
-_TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK", "END")
 _CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
 
 
@@ -58,15 +57,12 @@ def _ending(name: str, issuer: str) -> Any:
 
     def end_and_record(connection: "Connection", *args: Any) -> Any:
         recorder, began = connection._xray, time.perf_counter()
-        recorder.issuer = issuer
-        recorder.implicit.clear()
-        try:
-            return getattr(super(Connection, connection), name)(*args)
-        finally:
-            recorder.issuer = IMPLICIT
-            recorder.count(recorder.returning)
-            for statement in recorder.implicit:
-                statement.execute_seconds += time.perf_counter() - began
+        was_open = recorder.count(recorder.returning)
+        result = getattr(super(Connection, connection), name)(*args)
+        if was_open:
+            is_undone = name == "rollback" or any(args)  # of __exit__, an exception
+            recorder.add_implicit("ROLLBACK" if is_undone else "COMMIT", began, issuer)
+        return result
 
     return end_and_record
 
@@ -77,7 +73,6 @@ class Connection(sqlite3.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._xray = _Recorder(self)
-        self.set_trace_callback(self._xray.note_implicit)
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
         """Return a cursor that records; for this and the next methods, see `sqlite3.Connection`."""
@@ -154,14 +149,16 @@ class Cursor(sqlite3.Cursor):
 
 
 class _Recorder:
-    """What one connection does: it adds the statements to the trace of the thread's request."""
+    """What one connection does: it adds the statements to the trace of the thread's request.
+
+    What the sqlite3 module executes by itself is concluded from what changes. SQLite would also
+    call us (`set_trace_callback`), but that is a deadlock where threads share a connection: one
+    waits for the GIL and has SQLite's mutex, another one waits for the mutex and has the GIL.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = weakref.proxy(connection)  # which it must not keep open
-        self.running: Statement | None = None
         self._counted = 0  # changed rows that some statement has been credited with
-        self.issuer = IMPLICIT  # of statements without a call of `execute`
-        self.implicit: list[Statement] = []  # the last one without such a call
         self.returning: Statement | None = None  # changes its rows while they are fetched
         self.file = ""  # "": the database is not a file
         with suppress(sqlite3.Error):  # its name may not be UTF-8
@@ -171,8 +168,9 @@ class _Recorder:
     def end(self, trace: Trace, cursor: Cursor, statement: Statement) -> None:
         """Record the outcome of the statement."""
         statement.execute_seconds = time.perf_counter() - statement.at
-        self.running = None
-        statement.is_open = self.count(statement, cursor.rowcount)
+        was_open, statement.is_open = statement.is_open, self.count(statement, cursor.rowcount)
+        if statement.is_open and not was_open and statement.keyword in _CHANGES:
+            self.add_implicit("BEGIN", statement.at)
         statement = _add(trace, statement)
         cursor._xray = self, statement
         if statement.keyword in _CHANGES and cursor.description:
@@ -193,21 +191,12 @@ class _Recorder:
         return False
 
     @harmless
-    def note_implicit(self, sql: str) -> None:
-        """Record a BEGIN, COMMIT or ROLLBACK that the sqlite3 module executes implicitly."""
-        trace, running = current(), self.running
-        keyword = sql.split(None, 1)[0].upper() if sql.strip() else ""
-        if trace is None or keyword not in _TRANSACTION:
-            return
-        if running:  # Before a script, Python commits an open transaction. The rest is in it.
-            is_in_script = running.method == "executescript" and not running.is_open
-            if is_in_script or running.keyword == keyword:
-                return
-            running.is_open = False
-        at = running.at if running else time.perf_counter()
-        line = line_of(sys._getframe())
-        statement = Statement(sql.strip(), [], line, at, issuer=self.issuer)
-        self.implicit[:] = [_add(trace, statement)]
+    def add_implicit(self, keyword: str, began: float, issuer: str = IMPLICIT) -> None:
+        """Record a BEGIN, COMMIT or ROLLBACK without a call of `execute`."""
+        if trace := current():
+            statement = Statement(keyword, [], line_of(sys._getframe()), began, issuer=issuer)
+            statement.execute_seconds = (time.perf_counter() - began) * (keyword != "BEGIN")
+            _add(trace, statement)
 
 
 @harmless
@@ -229,7 +218,10 @@ def _begin(
         _note_parameters(trace, statement, args[1])
     recorder = connection._xray
     statement.file, statement.is_open = recorder.file, recorder.count(recorder.returning)
-    recorder.running, recorder.returning = statement, None
+    recorder.returning = None
+    is_legacy = getattr(connection, "autocommit", -1) == -1  # from Python 3.12 on, it may differ
+    if method == "executescript" and statement.is_open and is_legacy:  # Python commits before it
+        recorder.add_implicit("COMMIT", statement.at)
     return trace, recorder, statement, args
 
 

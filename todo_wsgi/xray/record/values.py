@@ -297,4 +297,6 @@ _WAYS_TO_WRITE: list[Callable[[str], str]] = [
     lambda text: json.dumps(text)[1:-1],
     lambda text: repr(text)[1:-1],
     lambda text: repr(text.encode("utf-8", "backslashreplace"))[2:-1],
+    lambda text: repr(text.encode("latin-1", "backslashreplace"))[2:-1],
+    lambda text: text.replace("'", "\\'"),  # beside a double quotation mark
 ]

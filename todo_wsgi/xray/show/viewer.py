@@ -59,14 +59,22 @@ def serving(app: WSGIApplication, listener: socket.socket, threads: int = 2) -> 
     """Serve `app` on `listener` during the `with` block, then close the listener."""
     connections: dict[int, Any] = {}
     server = waitress.create_server(app, map=connections, sockets=[listener], threads=threads)
-    thread = threading.Thread(target=server.run, daemon=True)
+    is_over = threading.Event()
+
+    def loop() -> None:
+        while not is_over.is_set():
+            wasyncore.loop(timeout=1, use_poll=True, map=connections, count=1)
+
+    thread = threading.Thread(target=loop, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        server.task_dispatcher.shutdown(timeout=1)
-        server.trigger.pull_trigger(lambda: wasyncore.close_all(connections))  # ends server.run
+        is_over.set()
+        server.pull_trigger()  # wakes the loop
         thread.join()
+        server.task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(connections)
 
 
 class Viewer:
