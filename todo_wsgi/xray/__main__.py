@@ -123,8 +123,8 @@ def serve(app: WSGIApplication, settings: argparse.Namespace) -> None:
         with viewing(app, settings.xray, address) as (watched, xray), serving(watched, listener, 4):
             print(f"Serving {settings.app or 'a todo list'} on {address} (Ctrl-C stops)")
             print(f"X-ray of each request on {xray}", flush=True)
-            while not is_over.wait(1):  # Windows does not interrupt a longer wait
-                pass
+            while not is_over.is_set():
+                is_over.wait(1)  # Windows does not interrupt a longer wait
 
 
 def send(app: WSGIApplication, settings: argparse.Namespace) -> None:
