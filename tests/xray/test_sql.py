@@ -198,8 +198,9 @@ def test_threads_that_share_a_connection_do_not_wait_for_each_other_forever() ->
     shared: list[sqlite3.Connection] = []
 
     def act(_: WSGIEnvironment) -> None:
-        for number in range(20):
-            shared[0].execute("SELECT ?", (number,)).fetchall()
+        for number in range(20):  # not the same statement, which only one thread may use at a time
+            sql = f"SELECT ?, {threading.get_ident()}"
+            shared[0].execute(sql, (number,)).fetchall()
 
     with watching(answering("", act)) as client, ThreadPoolExecutor(4) as threads:
         shared.append(sqlite3.connect(":memory:", check_same_thread=False))

@@ -219,8 +219,9 @@ def _begin(
     recorder = connection._xray
     statement.file, statement.is_open = recorder.file, recorder.count(recorder.returning)
     recorder.returning = None
-    is_legacy = getattr(connection, "autocommit", -1) == -1  # from Python 3.12 on, it may differ
-    if method == "executescript" and statement.is_open and is_legacy:  # Python commits before it
+    # Before a script, Python commits, unless the connection has another mode (from 3.12 on).
+    is_script = method == "executescript" and statement.is_open
+    if is_script and getattr(connection, "autocommit", -1) == -1:
         recorder.add_implicit("COMMIT", statement.at)
     return trace, recorder, statement, args
 
