@@ -380,9 +380,12 @@ def test_control_and_unencodable_characters_are_escaped() -> None:
 
 @POSIX_ONLY
 def test_a_closed_pipe_causes_no_error() -> None:
-    line = f"{sys.executable} -m todo_wsgi.xray GET / | head -n 1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, check=True)
-    assert (done.stdout, done.stderr) == ("GET / → 200 OK\n".encode(), b"")
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does, once it has its lines
+    command = [sys.executable, "-m", "todo_wsgi.xray", "GET", "/"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @POSIX_ONLY
