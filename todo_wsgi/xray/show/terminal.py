@@ -88,7 +88,7 @@ class Printer:
 
     def _table(self, item: Element, indent: str) -> Iterator[str]:
         if (caption := item.findtext("caption")) is not None:
-            yield from self._wrap(f"{caption}:", indent)
+            yield from self._wrap(f"{caption}:", indent, indent)
         rows = [list(row) for row in item.iterfind("tbody/tr")]
         size = min(max((columns(_text(row[0])) for row in rows), default=0), self._width // 3)
         margin = f"{indent}{' ' * size}    "

@@ -1,0 +1,52 @@
+"""Step 3: what is to last stands in a database."""
+
+import sqlite3
+from contextlib import closing
+
+from todo_wsgi.xray.story.document import CALLS, FORM, SQL, TEMPLATE
+from tutorial.checks import Mistake, Site
+
+MISTAKES = {
+    "a list in the program": Mistake(
+        "app.py",
+        {"db.execute(sql).fetchall()": '[(2, "walk the dog"), (1, "laundry")]'},
+        fails="the page shows a todo that another program added",
+        shows="6. SQL: none was seen",
+    ),
+    "a wrong name": Mistake(
+        "app.py",
+        {"SELECT id, text FROM": "SELECT id, txt FROM"},
+        fails="GET / answers 200 OK",
+        shows="no such column: txt",
+    ),
+}
+
+
+def check(site: Site) -> None:
+    """Fail unless the page shows what is in the database."""
+    answer = site.get("/")
+    answer.needs(answer.status == 200, "GET / answers 200 OK", CALLS)
+    for todo in ("laundry", "walk the dog"):
+        answer.needs(todo in answer.text, f"the page shows {todo!r}, from init_db.sql", SQL)
+    insert("call <b>Grandma</b>")
+    answer = site.get("/")
+    answer.needs("Grandma" in answer.text, "the page shows a todo that another program added", SQL)
+    answer.needs("&lt;b&gt;" in answer.text, "its <b> is text, not HTML", TEMPLATE)
+
+
+def insert(text: str) -> None:
+    """Add a todo, as another program would."""
+    with closing(sqlite3.connect("todos.db")) as db:
+        db.execute("INSERT INTO todos (text) VALUES (?)", (text,))
+        db.commit()
+
+
+def exercise(site: Site) -> None:
+    """Fail unless the application reads a form."""
+    answer = site.post("/", {"text": "milk and honey"})
+    answer.needs(
+        "milk and honey" in answer.text,
+        "POST / answers with the text that it got",
+        FORM,
+        hint='The form is in environ["wsgi.input"]; parse_qs decodes it.',
+    )

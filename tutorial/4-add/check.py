@@ -1,0 +1,58 @@
+"""Step 4: execute does not save, commit does."""
+
+from todo_wsgi.xray.story.document import FORM, NEXT, SQL, TEMPLATE
+from tutorial.checks import Mistake, Site
+
+MISTAKES = {
+    "no commit": Mistake(
+        "app.py",
+        {"    db.commit()\n": ""},
+        fails="the next GET / shows milk: it is saved",
+        shows="execute changed 1 row without a commit",
+    ),
+    "glued SQL": Mistake(
+        "app.py",
+        {
+            '"INSERT INTO todos (text) VALUES (?)", (text,)': 'f"INSERT INTO todos (text)'
+            " VALUES ('{text}')\""
+        },
+        fails="an apostrophe is text: Grandma's cake",
+        shows="The value of text is part of the SQL text",
+    ),
+}
+
+
+def check(site: Site) -> None:
+    """Fail unless the form adds todos."""
+    answer = site.get("/")
+    has_form = "<form" in answer.text and 'name="text"' in answer.text
+    answer.needs(has_form, 'the page has a form with a field named "text"')
+    post = site.post("/", {"text": "milk"})
+    post.needs(post.status in (200, 302, 303), "POST / with text=milk is answered", FORM)
+    page = site.get("/")
+    post.needs("milk" in page.text, "the next GET / shows milk: it is saved", SQL)
+    post = site.post("/", {"text": "Grandma's cake"})
+    page = site.get("/")
+    post.needs("cake" in page.text, "an apostrophe is text: Grandma's cake", SQL)
+    site.post("/", {"text": "<b>bold</b>"})
+    page = site.get("/")
+    page.needs("&lt;b&gt;bold" in page.text, "a <b> in a todo is text, not HTML", TEMPLATE)
+
+
+def exercise(site: Site) -> None:
+    """Fail unless a reload adds nothing."""
+    before = site.get("/").items
+    post = site.post("/", {"text": "once"})
+    # A browser that reloads sends its last request again.
+    if post.redirects:
+        site.follow(post)
+        site.follow(post)
+    else:
+        site.post("/", {"text": "once"})
+    added = site.get("/").items - before
+    post.needs(
+        added == 1,
+        "who adds a todo, and reloads the page, has added one",
+        NEXT,
+        hint="Answer the POST with the address of the page, and no page: 303 See Other.",
+    )

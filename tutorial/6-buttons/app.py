@@ -1,0 +1,115 @@
+import html
+import sqlite3
+from contextlib import closing
+from string import Template
+from urllib.parse import parse_qs
+
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<title>Todos</title>
+<h1>Todos</h1>
+<p>$problem</p>
+<form method="post">
+<input name="text" aria-label="New todo">
+<button>Add todo</button>
+</form>
+<ul>
+$items</ul>
+""")
+ITEM = Template("""<li>$mark $text
+<form method="post" action="/toggle">
+<button name="id" value="$id">$act $text</button>
+</form></li>
+""")
+
+
+def app(environ, start_response):
+    with closing(sqlite3.connect("todos.db")) as db:
+        status, headers, page = respond(db, environ)
+    body = page.encode()
+    headers += [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+    ]
+    start_response(status, headers)
+    return [body]
+
+
+# The controller: what to do for each request.
+def respond(db, environ):
+    method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+    if path not in ROUTES:
+        return "404 Not Found", [], "There is nothing here."
+    if method not in ROUTES[path]:
+        headers = [("Allow", ", ".join(ROUTES[path]))]
+        return "405 Method Not Allowed", headers, "Use a button."
+    return ROUTES[path][method](db, environ)
+
+
+def show(db, environ):
+    return "200 OK", [], make_page(read_todos(db))
+
+
+def add(db, environ):
+    text = read_form(environ).get("text", "").strip()
+    if not text:
+        page = make_page(read_todos(db), "Type what there is to do.")
+        return "422 Unprocessable Content", [], page
+    add_todo(db, text)
+    return "303 See Other", [("Location", "/")], ""
+
+
+def toggle(db, environ):
+    toggle_todo(db, read_form(environ)["id"])
+    return "303 See Other", [("Location", "/")], ""
+
+
+ROUTES = {
+    "/": {"GET": show, "POST": add},
+    "/toggle": {"POST": toggle},
+}
+
+
+def read_form(environ):
+    length = int(environ["CONTENT_LENGTH"])
+    body = environ["wsgi.input"].read(length)
+    fields = parse_qs(body.decode(), keep_blank_values=True)
+    return {name: values[0] for name, values in fields.items()}
+
+
+# The model: all the SQL.
+def read_todos(db):
+    sql = "SELECT id, text, completed_at FROM todos ORDER BY id DESC"
+    return db.execute(sql).fetchall()
+
+
+def add_todo(db, text):
+    db.execute("INSERT INTO todos (text) VALUES (?)", (text,))
+    db.commit()
+
+
+def toggle_todo(db, number):
+    sql = """UPDATE todos SET completed_at = iif(
+        completed_at IS NULL, CURRENT_TIMESTAMP, NULL) WHERE id = ?"""
+    db.execute(sql, (number,))
+    db.commit()
+
+
+# The view: all the HTML.
+def make_page(todos, problem=""):
+    items = ""
+    for number, text, completed_at in todos:
+        items += ITEM.substitute(
+            id=number,
+            text=html.escape(text),
+            mark="☑" if completed_at else "☐",
+            act="Reopen" if completed_at else "Complete",
+        )
+    return PAGE.substitute(items=items, problem=problem)
+
+
+if __name__ == "__main__":
+    from wsgiref.simple_server import make_server
+
+    print("Open http://127.0.0.1:8000/ (Ctrl-C stops)")
+    make_server("127.0.0.1", 8000, app).serve_forever()

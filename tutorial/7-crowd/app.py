@@ -1,0 +1,115 @@
+import html
+import sqlite3
+from contextlib import closing
+from string import Template
+from urllib.parse import parse_qs
+
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<title>Todos</title>
+<h1>Todos</h1>
+<p>$problem</p>
+<form method="post">
+<input name="text" aria-label="New todo">
+<button>Add todo</button>
+</form>
+<ul>
+$items</ul>
+""")
+ITEM = Template("""<li>$mark $text
+<form method="post">
+<button name="id" value="$id" formaction="$path">$act $text</button>
+<button name="id" value="$id" formaction="/delete">Delete $text</button>
+</form></li>
+""")
+
+
+def app(environ, start_response):
+    with closing(sqlite3.connect("todos.db")) as db:
+        status, headers, page = respond(db, environ)
+    body = page.encode()
+    headers += [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+    ]
+    start_response(status, headers)
+    return [body]
+
+
+# The controller: what to do for each request.
+def respond(db, environ):
+    method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+    if path not in ROUTES:
+        return "404 Not Found", [], "There is nothing here."
+    if method not in ROUTES[path]:
+        headers = [("Allow", ", ".join(ROUTES[path]))]
+        return "405 Method Not Allowed", headers, "Use a button."
+    return ROUTES[path][method](db, environ)
+
+
+def show(db, environ):
+    return "200 OK", [], make_page(read_todos(db))
+
+
+def add(db, environ):
+    text = read_form(environ).get("text", "").strip()
+    if not text:
+        page = make_page(read_todos(db), "Type what there is to do.")
+        return "422 Unprocessable Content", [], page
+    change_todos(db, "add", text)
+    return "303 See Other", [("Location", "/")], ""
+
+
+def change(db, environ):
+    what = environ["PATH_INFO"].removeprefix("/")
+    change_todos(db, what, read_form(environ).get("id"))
+    return "303 See Other", [("Location", "/")], ""
+
+
+ROUTES = {
+    "/": {"GET": show, "POST": add},
+    "/complete": {"POST": change},
+    "/reopen": {"POST": change},
+    "/delete": {"POST": change},
+}
+
+
+def read_form(environ):
+    length = int(environ["CONTENT_LENGTH"])
+    body = environ["wsgi.input"].read(length)
+    fields = parse_qs(body.decode(), keep_blank_values=True)
+    return {name: values[0] for name, values in fields.items()}
+
+
+# The model: all the SQL.
+def read_todos(db):
+    sql = "SELECT id, text, completed_at FROM todos ORDER BY id DESC"
+    return db.execute(sql).fetchall()
+
+
+def change_todos(db, what, value):
+    db.execute(CHANGES[what], (value,))
+    db.commit()
+
+
+CHANGES = {
+    "add": "INSERT INTO todos (text) VALUES (?)",
+    "complete": """UPDATE todos
+        SET completed_at = CURRENT_TIMESTAMP WHERE id = ?""",
+    "reopen": "UPDATE todos SET completed_at = NULL WHERE id = ?",
+    "delete": "DELETE FROM todos WHERE id = ?",
+}
+
+
+# The view: all the HTML.
+def make_page(todos, problem=""):
+    items = ""
+    for number, text, completed_at in todos:
+        items += ITEM.substitute(
+            id=number,
+            text=html.escape(text),
+            mark="☑" if completed_at else "☐",
+            act="Reopen" if completed_at else "Complete",
+            path="/reopen" if completed_at else "/complete",
+        )
+    return PAGE.substitute(items=items, problem=problem)

@@ -1,0 +1,22 @@
+from urllib.parse import urlsplit
+
+MAX_BODY = 65_536  # bytes
+
+
+def find_problem(environ):
+    """Return the status that refuses a request, or None."""
+    if environ["REQUEST_METHOD"] != "POST":
+        return None
+    if int(environ["CONTENT_LENGTH"]) > MAX_BODY:
+        return "413 Content Too Large"
+    if is_from_another_site(environ):
+        return "403 Forbidden"
+    return None
+
+
+def is_from_another_site(environ):
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    if site:
+        return site not in ("same-origin", "none")
+    origin = environ.get("HTTP_ORIGIN")
+    return origin and urlsplit(origin).netloc != environ["HTTP_HOST"]
