@@ -21,7 +21,7 @@ from tutorial.checks import Mistake
 from tutorial.inside import HERE, rules_of
 from tutorial.running import check, copied, run
 
-MARK = re.compile(r"<!-- (code|diff|mistake|check|xray)\b *(.*?) -->\n")
+MARK = re.compile(r"<!-- (code|diff|mistake|check|xray)([^\n]*) -->\n")
 FENCE = re.compile(rf"({MARK.pattern})```\w*\n.*?^```\n", re.DOTALL | re.MULTILINE)
 LANGUAGES = {"diff": "diff", "mistake": "diff", ".py": "python", ".sql": "sql", "": "sh"}
 
@@ -50,7 +50,9 @@ def make_page(page: Path) -> tuple[str, str]:
     unused = {*mistakes_of(page.parent)} - {*re.findall("<!-- mistake (.*) -->", old)}
     if unused:
         raise ValueError(f"{page} does not invite these mistakes: {unused}")
-    return old, FENCE.sub(lambda found: found[1] + fence(page.parent, found[2], found[3]), old)
+    return old, FENCE.sub(
+        lambda found: found[1] + fence(page.parent, found[2], found[3].strip()), old
+    )
 
 
 def mistakes_of(folder: Path) -> dict[str, Mistake]:
@@ -100,7 +102,9 @@ def apply(mistake: Mistake, text: str) -> str:
 
 def console(folder: Path, kind: str, what: str) -> str:
     """Return a command and what it prints."""
-    name, _, words = what.rpartition(": ") if kind == "xray" else (what, "", "")
+    name, _, words = what.partition(": ")
+    if kind == "xray" and name not in mistakes_of(folder):
+        name, words = "", what
     number = int(folder.name[0])
     with copied(folder) as copy:
         if name:

@@ -131,10 +131,11 @@ def show(failed: Failed, traces: Traces) -> None:
         parts.add(CALLS)
     for part in story.parts:  # what is true of any request would only distract
         part.content[:] = [item for item in part.content if item.get("class") != "fact"]
-    lines = list(Printer(width=92).lines(story, parts)) if parts else []
+    _, *lines = Printer(width=92).lines(story, parts)  # without the title
     if not story.summary.mistakes:
-        del lines[-1:]  # it says that there is none
-    print(*(f"    {line}".rstrip() for line in lines), sep="\n")
+        lines.pop()  # it says that there is none
+    for line in lines if parts else []:
+        print(f"    {line}".rstrip())
 
 
 MASKS = {
@@ -145,6 +146,7 @@ MASKS = {
     r"\bthread (waitress-)\d+": r"thread \1…",
     r"Date: .*": "Date: …",
     r"0x[0-9a-f]+": "0x…",
+    r"(_PORT': )'\d+'": r"\1'…'",
 }
 
 

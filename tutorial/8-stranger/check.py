@@ -11,7 +11,7 @@ MISTAKES = {
     "an address as a pass": Mistake(
         "guard.py",
         {
-            "if is_from_another_site(environ):": 'if environ["REMOTE_ADDR"] != "127.0.0.1":',
+            "if is_from_another_site(environ)": 'if environ["REMOTE_ADDR"] != "127.0.0.1"',
         },
         fails="a form on another site is refused: 403",
         shows="REMOTE_ADDR '127.0.0.1'",
@@ -23,7 +23,7 @@ MISTAKES = {
             '        return "413 Content Too Large"\n': ""
         },
         fails="a body of 300 kB is refused: 413",
-        shows="read(300005)",
+        shows="CONTENT_LENGTH '300005'",
     ),
 }
 
@@ -37,7 +37,7 @@ def check(site: Site) -> None:
     answer = site.post("/", fields, Sec_Fetch_Site="cross-site")
     answer.needs(answer.status == 403, "also if only Sec-Fetch-Site says so", ENVIRON)
     answer = site.post("/", {"text": "x" * 300_000})
-    answer.needs(answer.status == 413, "a body of 300 kB is refused: 413", FORM)
+    answer.needs(answer.status == 413, "a body of 300 kB is refused: 413", ENVIRON)
     answer = site.post("/", {"text": "x" * 501})
     answer.needs(answer.status == 422, "a text of 501 characters is answered with 422", FORM)
     now = site.get("/").items

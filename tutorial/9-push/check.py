@@ -112,11 +112,11 @@ class Server:
         wait_for(self.site.port, self._folder / "log")
 
     def log(self) -> str:
-        """Return the last lines that the program on the server printed."""
+        """Return the last line that the program on the server printed."""
         with suppress(FileNotFoundError):
             lines = (self._folder / "log").read_text("utf-8", "replace").splitlines()
-            return "\n".join(lines[-3:])
-        return "(no file log)"
+            return "".join(lines[-1:])
+        return ""
 
     def _git(self, *words: str) -> tuple[int, str]:
         faulthandler.cancel_dump_traceback_later()  # git takes its time

@@ -4,14 +4,11 @@ MAX_BODY = 65_536  # bytes
 
 
 def find_problem(environ):
-    """Return the status that refuses a request, or None."""
     if environ["REQUEST_METHOD"] != "POST":
         return None
     if int(environ["CONTENT_LENGTH"]) > MAX_BODY:
         return "413 Content Too Large"
-    if is_from_another_site(environ):
-        return "403 Forbidden"
-    return None
+    return "403 Forbidden" if is_from_another_site(environ) else None
 
 
 def is_from_another_site(environ):
