@@ -60,7 +60,7 @@ def assert_is_accessible(page: Page) -> None:
         found = page.evaluate("axe.run({resultTypes: ['violations']})")
         assert found["violations"] == []
         assert page.evaluate("document.documentElement.scrollWidth") == width
-        targets = "button, input:not([type=hidden]), textarea, select, nav a, footer a, .tools a"
+        targets = "button, input:not([type=hidden]), textarea, select, summary, nav a, footer a, .field a, .tools a"
         sides = """
             targets => [...document.querySelectorAll(targets)]
                 .map(element => element.getBoundingClientRect())

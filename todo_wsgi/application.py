@@ -30,6 +30,7 @@ ROUTES = [
     Route("POST", "/todos/{id}/complete", handlers.complete_todo),
     Route("POST", "/todos/{id}/reopen", handlers.reopen_todo),
     Route("POST", "/todos/{id}/delete", handlers.delete_todo),
+    Route("POST", "/todos/{id}/top", handlers.move_todo_to_top),
     Route("POST", "/todos/{id}/up", handlers.move_todo_up),
     Route("POST", "/todos/{id}/down", handlers.move_todo_down),
     Route("POST", "/complete-all", handlers.complete_all),

@@ -11,6 +11,7 @@ Every handler that changes the list redirects to it. The address there names the
 
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from todo_wsgi.http.errors import BadRequest, NotFound
@@ -28,7 +29,8 @@ _GONE = "This todo is gone: somebody may have deleted it. Nothing was changed."
 def show_todos(request: Request, database: Database) -> Response:
     """GET /: the list; the address says which part of it, and what has just happened."""
     listing = read_listing(request.query)
-    if request.query.keys() <= {"show", "from"}:  # no event: visitors can share the page
+    # Without an event and a search, which few have in common, visitors can share the page.
+    if request.query.keys() <= {"show", "from"}:
         return database.cached(listing, lambda: _list_page(database, listing))
     return _list_page(database, listing, request.query)
 
@@ -61,32 +63,38 @@ def _list_page(
     with database.snapshot() as connection:
         return pages.list_page(
             listing,
-            models.list_todos(connection, listing.show, listing.start, one_more),
-            models.list_todos_above(connection, listing.show, listing.start, one_more),
+            models.list_todos(connection, *listing[:2], one_more, listing.words),
+            models.list_todos_above(connection, *listing[:2], one_more, listing.words),
             left=models.count_active(connection),
             has_completed=bool(models.list_todos(connection, "completed", None, 1)),
-            event=_read_event(connection, query or {}),
+            event=_read_event(connection, listing, query or {}),
             text=text,
             problem=problem,
         )
 
 
-def _read_event(connection: sqlite3.Connection, query: Mapping[str, str]) -> pages.Event | None:
+def _read_event(
+    connection: sqlite3.Connection, listing: Listing, query: Mapping[str, str]
+) -> pages.Event | None:
     """Return what has just happened: the address names it, the database has the todos."""
     for name, column in (("deleted", "deleted_at"), ("completed", "completed_at")):
         if time := query.get(column):
             todos = undo.find(connection, column, time)
-            return pages.Event(name, todos, undo=(column, time)) if todos else None
+            name = "undone" if "undone" in query else name
+            return pages.Event(name, todos, undo=("/undo", column, time)) if todos else None
     for name in ("added", "completed", "reopened", "saved", "moved", "restored"):
         todo_id = read_integer(query.get(name, ""))
         if todo_id is not None and (todo := models.find_todo(connection, todo_id)):
             # When the page is reloaded, somebody may have changed the state.
             reported = {"completed": True, "reopened": False}.get(name, todo.is_completed)
-            return pages.Event(name, [todo]) if reported == todo.is_completed else None
-    for name in ("imported", "undone"):
-        if query.get(name) == "all":
-            return pages.Event(name, [])
-    return None
+            back = {"added": "delete", "reopened": "complete"}.get(name)
+            is_offered = name == "added" or listing.show == "completed"  # no row to click in
+            button = (f"/todos/{todo_id}/{back}", "undo", name) if back and is_offered else None
+            return pages.Event(name, [todo], button) if reported == todo.is_completed else None
+    if count := undo.count_imported(connection, query.get("imported", "")):
+        button = ("/undo", "imported", query["imported"])
+        return pages.Event("imported", [], button, count)
+    return pages.Event("undone", []) if query.get("undone") == "all" else None
 
 
 # One todo
@@ -114,6 +122,9 @@ def complete_todo(request: Request, database: Database, todo_id: int) -> Respons
     """POST /todos/7/complete: complete it."""
     listing = read_listing(request.form)
     todo = _found(database.write(models.complete_todo, todo_id, undo.new_time()))
+    if listing.show == "active":  # it vanishes, so the next page offers to undo that
+        time = undo.find_time(database.connection(), "completed_at", todo_id)
+        return _redirect_to_page(database, listing, completed_at=time)
     return _redirect_to_row(database, listing, todo, completed=todo_id)
 
 
@@ -122,6 +133,13 @@ def reopen_todo(request: Request, database: Database, todo_id: int) -> Response:
     listing = read_listing(request.form)
     todo = _found(database.write(models.reopen_todo, todo_id))
     return _redirect_to_row(database, listing, todo, reopened=todo_id)
+
+
+def move_todo_to_top(request: Request, database: Database, todo_id: int) -> Response:
+    """POST /todos/7/top: move it to the top of the list."""
+    listing = read_listing(request.form)
+    todo = _found(database.write(models.move_todo_to_top, todo_id))
+    return _redirect_to_row(database, listing, todo, moved=todo_id)
 
 
 def move_todo_up(request: Request, database: Database, todo_id: int) -> Response:
@@ -142,7 +160,7 @@ def _move_todo(request: Request, database: Database, todo_id: int, *, up: bool) 
     todo = database.write(models.move_todo, todo_id, past, up=up)
     if todo is None:
         raise NotFound("This todo, or the one to move it past, is gone. Nothing was changed.")
-    return _redirect_to_row(database, listing, todo, moved=todo_id)
+    return _redirect_to_row(database, listing, todo, "up" if up else "down", moved=todo_id)
 
 
 def delete_todo(request: Request, database: Database, todo_id: int) -> Response:
@@ -161,25 +179,31 @@ def _found(todo: models.Todo | None) -> models.Todo:
 
 
 def _redirect_to_row(
-    database: Database, listing: Listing, todo: models.Todo, **event: int
+    database: Database, listing: Listing, todo: models.Todo, button: str = "", /, **event: int
 ) -> Response:
-    """Send the browser to the todo's row, or to the one next to it if the filter hides it."""
-    connection, show, place = database.connection(), listing.show, todo.place
-    nearest = models.list_todos(connection, show, place, 1)  # itself, or the next one below
-    nearest = nearest or models.list_todos_above(connection, show, place, 1)
+    """Send the browser to the todo's row, or to the one next to it if the filter hides it.
+
+    There, the `button` gets the focus, "up" or "down", unless there is no such way to go.
+    """
+    show, start, words = listing
+    below = partial(models.list_todos, database.connection(), show, words=words)
+    above = partial(models.list_todos_above, database.connection(), show, words=words)
+    nearest = below(todo.place, 1) or above(todo.place, 1)  # itself, or the next one
     if not nearest:
         return _redirect_to_page(database, listing, **event)
-    if nearest[0] not in models.list_todos(connection, show, listing.start):
-        listing = Listing(show, nearest[0].place)  # another page, which starts with it
-    return redirect(listing.address(row=nearest[0].id, **event))
+    if nearest[0] not in below(start):
+        listing = Listing(show, nearest[0].place, words)  # another page, which starts with it
+    way = above(todo.place, 1) if button == "up" else below(todo.place - 1, 1)
+    name = button if button and way else "todo"
+    return redirect(listing.address(fragment=f"{name}-{nearest[0].id}", **event))
 
 
 def _redirect_to_page(database: Database, listing: Listing, **event: Any) -> Response:
     """Send the browser to the page; if nothing is left on it, to the todo above it."""
-    connection = database.connection()
-    if not models.list_todos(connection, listing.show, listing.start, 1):
-        above = models.list_todos_above(connection, listing.show, listing.start, 1)
-        listing = Listing(listing.show, above[0].place if above else None)
+    connection, (show, start, words) = database.connection(), listing
+    if not models.list_todos(connection, show, start, 1, words):
+        above = models.list_todos_above(connection, show, start, 1, words)
+        listing = Listing(show, above[0].place if above else None, words)
     return redirect(listing.address(**event))
 
 
@@ -199,14 +223,19 @@ def clear_completed(request: Request, database: Database) -> Response:
 
 
 def undo_change(request: Request, database: Database) -> Response:
-    """POST /undo: undo the change that the field `deleted_at` or `completed_at` names.
+    """POST /undo: undo what the field `deleted_at`, `completed_at` or `imported` names.
 
     After a double click nothing is left to undo. Todos that were changed since are left alone.
     """
     listing = read_listing(request.form)
+    if name := request.form.get("imported"):  # undone by deleting, which can be undone
+        time = database.write(undo.delete_imported, name)
+        return _redirect_to_page(database, listing, deleted_at=time, undone="all")
     named = [(column, request.form[column]) for column in undo.TIMES if request.form.get(column)]
     if not named:
-        raise BadRequest("The field `deleted_at` or `completed_at` must say what to undo.")
+        raise BadRequest(
+            "A field `deleted_at`, `completed_at` or `imported` must say what to undo."
+        )
     column, time = named[0]
     todos = undo.find(database.connection(), column, time)
     count = database.write(undo.undo, column, time)
@@ -240,8 +269,8 @@ def import_todos(request: Request, database: Database) -> Response:
         return pages.import_page(text=typed, problem=str(reason))
     if not todos:
         return pages.import_page(text=typed, problem="Write or paste at least one line.")
-    database.write(transfer.insert_dated_todos, todos)
-    return redirect(Listing().address(imported="all"))
+    name = database.write(transfer.insert_dated_todos, todos)
+    return redirect(Listing().address(imported=name))
 
 
 def check_health(request: Request, database: Database) -> Response:

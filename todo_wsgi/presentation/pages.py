@@ -4,6 +4,7 @@ Handlers and the error handling of `application.py` call these functions; the HT
 `templates/`.
 """
 
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import NamedTuple
@@ -12,15 +13,19 @@ from todo_wsgi.http.errors import HTTPError
 from todo_wsgi.http.response import Response, status_text
 from todo_wsgi.presentation.listing import Listing
 from todo_wsgi.presentation.static import ICON, STYLE
-from todo_wsgi.presentation.templating import SafeHTML, load_template
+from todo_wsgi.presentation.templating import SafeHTML, escape, load_template
 from todo_wsgi.storage.models import MAX_COUNT, PAGE_SIZE, Todo
 
 _PAGE = load_template("page.html")
 _LIST = load_template("list.html")
+_FILTERS = load_template("filters.html")
+_FOOTER = load_template("footer.html").render()
 _TODO = load_template("todo.html")
+_MOVE = load_template("move.html")
 _UNDO = load_template("undo.html")
 _PAGER = load_template("pager.html")
 _LINK = load_template("link.html")
+_WORD = load_template("word.html")
 _BUTTON = load_template("button.html")
 _COMPLETE_ALL = _BUTTON.render(action="/complete-all", label="Mark all as complete")
 _CLEAR_COMPLETED = _BUTTON.render(action="/clear-completed", label="Clear completed")
@@ -36,7 +41,6 @@ _HEADINGS = {"all": "Todos", "active": "Active todos", "completed": "Completed t
 _DONE_TO_MANY = {
     "completed": "Marked all as complete",
     "deleted": "Cleared the completed todos",
-    "imported": "Import finished",
     "undone": "Undone",
 }
 
@@ -45,12 +49,14 @@ class Event(NamedTuple):
     """What has just happened: `name`, like "deleted".
 
     `todos` are the ones it happened to: one, or two that stand for many, or none where it is not
-    known which. `undo` is the field, name and value, of the button that undoes it.
+    known which; `size` is how many were imported. `undo` is the button that undoes it: its path,
+    and the name and value of its field.
     """
 
     name: str
     todos: list[Todo]
-    undo: tuple[str, str] | None = None
+    undo: tuple[str, str, str] | None = None
+    size: int = 0
 
     @property
     def todo(self) -> Todo | None:
@@ -77,25 +83,23 @@ def list_page(
     refused.
     """
     counter = _render_counter(left)
+    is_empty = not left and not has_completed and listing == Listing()
+    changeable = "" if listing.words else listing.show  # by the buttons for many todos
     content = _LIST.render(
         text=text,
         heading=_HEADINGS[listing.show],
         listing=_render_listing(listing),
         **_render_problem(problem, focus=event is not None and event.name == "added"),
-        filters=_join(
-            _LINK.render(
-                href=Listing(show).address(),
-                label=label,
-                current="page" if show == listing.show else "false",
-            )
-            for show, label in _FILTER_LABELS.items()
+        filters="" if is_empty else _render_filters(listing),
+        counter="" if is_empty else counter,
+        complete_all=_COMPLETE_ALL if left and changeable in ("all", "active") else "",
+        clear_completed=(
+            _CLEAR_COMPLETED if has_completed and changeable in ("all", "completed") else ""
         ),
-        counter=counter,
-        complete_all=_COMPLETE_ALL if left else "",
-        clear_completed=_CLEAR_COMPLETED if has_completed else "",
         rows=_render_rows(listing, todos, above, event),
         hint=_choose_hint(listing, todos, left=left, has_completed=has_completed),
         pager=_render_pager(listing, todos, above),
+        footer="" if is_empty else _FOOTER,
     )
     title = f"{_describe(event, ': {}') if event else _HEADINGS[listing.show]}, {counter}"
     return _form_page(title, content, problem)
@@ -143,6 +147,19 @@ def error_page(error: HTTPError, typed: str = "", trace: str = "") -> Response:
 # Parts of the list
 
 
+def _render_filters(listing: Listing) -> SafeHTML:
+    """Return the links to the filters, and the form that finds words."""
+    links = (
+        _LINK.render(
+            href=Listing(show, words=listing.words).address(),
+            label=label,
+            current="page" if show == listing.show else "false",
+        )
+        for show, label in _FILTER_LABELS.items()
+    )
+    return _FILTERS.render(filters=_join(links), show=listing.show, words=listing.words)
+
+
 def _render_counter(left: int) -> str:
     if left > MAX_COUNT:
         return f"{MAX_COUNT:,}+ items left"
@@ -155,10 +172,11 @@ def _render_rows(
     """Return the rows of a page, among them the one with the button "Undo"."""
     shown = todos[:PAGE_SIZE]
     changed = event.todo.id if event and event.todo else None
+    is_moved = event is not None and event.name == "moved"
     ups = [above[0] if above else None, *shown]  # what is above each of them, and below
     downs = [*todos[1:], None]
     rows = [
-        _render_todo(listing, todo, up, down, is_changed=todo.id == changed)
+        _render_todo(listing, todo, up, down, is_changed=todo.id == changed, is_open=is_moved)
         for todo, up, down in zip(shown, ups, downs, strict=False)
     ]
     if event and event.undo:
@@ -167,31 +185,58 @@ def _render_rows(
 
 
 def _render_todo(
-    listing: Listing, todo: Todo, up: Todo | None, down: Todo | None, *, is_changed: bool
+    listing: Listing,
+    todo: Todo,
+    up: Todo | None,
+    down: Todo | None,
+    *,
+    is_changed: bool,
+    is_open: bool,
 ) -> SafeHTML:
     """Return the row of a todo, which can be moved past the ones above and below it."""
+    moves = [("top", "to the top", up), ("up", "up", up), ("down", "down", down)]
     return _TODO.render(
         id=todo.id,
         text=todo.text,
+        linked=_link_words(todo.text),
         changed="changed" if is_changed else "",
+        open="open" if is_changed and is_open else "",
         state="completed" if todo.is_completed else "active",
-        pressed="true" if todo.is_completed else "false",
         action="reopen" if todo.is_completed else "complete",
         label="Reopen" if todo.is_completed else "Complete",
         edit=listing.address(f"/todos/{todo.id}"),
-        up=up.id if up else "",
-        up_disabled="" if up else "disabled",
-        down=down.id if down else "",
-        down_disabled="" if down else "disabled",
+        moves=_join(
+            _MOVE.render(id=todo.id, text=todo.text, way=way, where=where, past=past.id)
+            for way, where, past in moves
+            if past
+        ),
     )
 
 
-def _render_undo(event: Event, name: str, value: str) -> SafeHTML:
-    return _UNDO.render(notice=_describe(event, ' "{}"'), name=name, value=value)
+def _link_words(text: str) -> SafeHTML:
+    """Return the text, in which addresses are links, and +tags and @tags link to their search."""
+    between, *words = re.split(r"(?<!\S)(https?://\S+|[+@]\S+)", text)
+    linked = [escape(between)]
+    for word, between in zip(words[::2], words[1::2], strict=True):
+        href = Listing(words=word).address() if word[0] in "+@" else word
+        linked += [_WORD.render(href=href, text=word), escape(between)]
+    return _join(linked)
+
+
+def _render_undo(event: Event, action: str, name: str, value: str) -> SafeHTML:
+    return _UNDO.render(
+        notice=_describe(event, ' "{}"'),
+        action=action,
+        name=name,
+        value=value,
+        autofocus="" if event.name == "added" else "autofocus",  # there, the field has it
+    )
 
 
 def _describe(event: Event, text_format: str) -> str:
     """Return what has happened in words; `text_format` says how to add the todo's text."""
+    if event.size:
+        return f"Added {event.size:,} todos"
     if event.todo is None:
         return _DONE_TO_MANY[event.name]
     return event.name.capitalize() + text_format.format(event.todo.text)
@@ -208,6 +253,8 @@ def _choose_hint(listing: Listing, todos: list[Todo], *, left: int, has_complete
     """Return a friendly line where there is nothing to do, or nothing to see."""
     if listing.start is not None and not todos:
         return "No more todos here."
+    if listing.words:
+        return "" if todos else "Nothing found."
     if listing.show == "completed":
         return "" if todos else "Nothing completed yet."
     if left:
@@ -218,13 +265,13 @@ def _choose_hint(listing: Listing, todos: list[Todo], *, left: int, has_complete
 
 
 def _render_pager(listing: Listing, todos: list[Todo], above: list[Todo]) -> SafeHTML | str:
-    """Return the links to the newer and the older todos, if there are any."""
+    """Return the links to the pages before and after this one, if there are any."""
     links = []
     if above:
         start = above[PAGE_SIZE - 1].place if len(above) > PAGE_SIZE else None
-        links.append(("Newer", listing._replace(start=start)))
+        links.append(("Previous page", listing._replace(start=start)))
     if len(todos) > PAGE_SIZE:
-        links.append(("Older", listing._replace(start=todos[PAGE_SIZE].place)))
+        links.append(("Next page", listing._replace(start=todos[PAGE_SIZE].place)))
     if not links:
         return ""
     return _PAGER.render(
@@ -252,7 +299,8 @@ def _render_problem(problem: str, *, focus: bool = False) -> dict[str, str]:
 
 def _render_listing(listing: Listing) -> SafeHTML:
     """Return the hidden fields of a form that leads back to this listing."""
-    return _LISTING.render(show=listing.show, start="" if listing.start is None else listing.start)
+    start = "" if listing.start is None else listing.start
+    return _LISTING.render(show=listing.show, start=start, words=listing.words)
 
 
 def _join(parts: Iterable[SafeHTML]) -> SafeHTML:

@@ -44,7 +44,7 @@ class Template:
 
         Raises KeyError for a placeholder without a value.
         """
-        escaped = {name: _escape(value) for name, value in values.items()}
+        escaped = {name: escape(value) for name, value in values.items()}
         pieces = self._pieces.copy()
         pieces[1::2] = [escaped[name] for name in pieces[1::2]]
         return SafeHTML("".join(pieces))
@@ -55,7 +55,8 @@ def load_template(name: str) -> Template:
     return Template(read_resource(f"templates/{name}").decode(), name)
 
 
-def _escape(value: object) -> str:
+def escape(value: object) -> SafeHTML:
+    """Return the value as HTML that shows it; SafeHTML as it is."""
     if isinstance(value, SafeHTML):
         return value
-    return _NOT_IN_HTML.sub("\ufffd", html.escape(str(value)))
+    return SafeHTML(_NOT_IN_HTML.sub("\ufffd", html.escape(str(value))))

@@ -4,8 +4,8 @@ Handlers call these functions with a connection (`database.py`): those that read
 that write through `Database.write`, which makes each call a transaction. A text that cannot be a
 todo raises InvalidText; a missing todo is None, and the handler decides what the visitor sees.
 
-Each change is one statement, whose WHERE does the checking; a second one may read the result. No
-query slows down as the list grows: each finds its rows by an index of init_db.sql.
+The WHERE of a change does the checking, and another statement may read the result. No query but a
+search slows down as the list grows: each finds its rows by an index of init_db.sql.
 """
 
 import re
@@ -129,28 +129,56 @@ def move_todo(connection: sqlite3.Connection, todo_id: int, past: int, *, up: bo
     return Todo(*row) if row else None
 
 
+def move_todo_to_top(connection: sqlite3.Connection, todo_id: int) -> Todo | None:
+    """Move a todo above all others, and return it; None if it is not there."""
+    # Its place is the id that the next new todo would have had: no other one has, or will have, it.
+    connection.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'todos'")
+    connection.execute(
+        f"""
+        UPDATE todos
+        SET moved_to = (SELECT seq FROM sqlite_sequence WHERE name = 'todos')
+        WHERE id = ? AND place < (SELECT max(place) FROM todos WHERE {FILTERS["all"]})
+        AND {FILTERS["all"]}
+        """,
+        (todo_id,),
+    )
+    return find_todo(connection, todo_id)
+
+
 # Reading
 
 
 def list_todos(
-    connection: sqlite3.Connection, show: str, start: int | None, limit: int = PAGE_SIZE
+    connection: sqlite3.Connection,
+    show: str,
+    start: int | None,
+    limit: int = PAGE_SIZE,
+    words: str = "",
 ) -> list[Todo]:
-    """Return the todos of the filter `show`, from the place `start` (None: the top) downwards."""
+    """Return the todos of the filter `show`, from the place `start` (None: the top) downwards.
+
+    Each of the `words` occurs in their text, in capital or small letters (of A to Z alike).
+    """
     rows = connection.execute(
         f"""
         SELECT {TODO_COLUMNS}
         FROM todos
-        WHERE {FILTERS[show]} AND place <= ?
+        WHERE {FILTERS[show]} AND place <= ? {_match(words)}
         ORDER BY place DESC
         LIMIT ?
         """,
-        (_TOP if start is None else start, limit),
+        (_TOP if start is None else start, *words.split(), limit),
     )
     return [Todo(*row) for row in rows]
 
 
+def _match(words: str) -> str:
+    """Return a condition with a parameter for each word. For LIKE, % and _ would not be text."""
+    return "AND instr(lower(text), lower(?)) " * len(words.split())
+
+
 def list_todos_above(
-    connection: sqlite3.Connection, show: str, start: int | None, limit: int
+    connection: sqlite3.Connection, show: str, start: int | None, limit: int, words: str = ""
 ) -> list[Todo]:
     """Return the todos of the filter `show` above the place `start`, the nearest one first."""
     if start is None:
@@ -159,11 +187,11 @@ def list_todos_above(
         f"""
         SELECT {TODO_COLUMNS}
         FROM todos
-        WHERE {FILTERS[show]} AND place > ?
+        WHERE {FILTERS[show]} AND place > ? {_match(words)}
         ORDER BY place
         LIMIT ?
         """,
-        (start, limit),
+        (start, *words.split(), limit),
     )
     return [Todo(*row) for row in rows]
 

@@ -1,6 +1,7 @@
 """Export and import: the whole list, in which each todo has its dates."""
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -31,19 +32,20 @@ def iterate_todos(connection: sqlite3.Connection) -> Iterator[DatedTodo]:
     return (DatedTodo(*row) for row in rows)
 
 
-def insert_dated_todos(connection: sqlite3.Connection, todos: Sequence[DatedTodo]) -> None:
-    """Add these on top, in their order. A missing date is today."""
+def insert_dated_todos(connection: sqlite3.Connection, todos: Sequence[DatedTodo]) -> str:
+    """Add these on top, in their order, and return a name to undo that. A missing date is today."""
     today = datetime.now(UTC).date().isoformat()
+    digits = f"{secrets.randbelow(10**15):015}"
     rows = [
         (
             todo.text,
-            f"{todo.created_on or today} 00:00:00",
+            f"{todo.created_on or today} 00:00:00.{digits}",
             f"{todo.completed_on or today} 00:00:00" if todo.is_completed else None,
         )
         for todo in todos
     ]
     # The last line goes first, since what is inserted last is on top.
-    connection.execute(
+    inserted = connection.execute(
         """
         INSERT INTO todos (text, created_at, completed_at)
         SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
@@ -52,3 +54,5 @@ def insert_dated_todos(connection: sqlite3.Connection, todos: Sequence[DatedTodo
         """,
         (json.dumps(rows),),
     )
+    last = inserted.lastrowid or 0
+    return f"{last - len(rows) + 1}-{last}-{digits}"

@@ -8,6 +8,7 @@ log of changes and no session. A row that has another time by now was changed si
 alone.
 """
 
+import re
 import secrets
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -27,9 +28,7 @@ def delete_todo(connection: sqlite3.Connection, todo_id: int) -> str | None:
     connection.execute(
         f"UPDATE todos SET deleted_at = ? WHERE id = ? AND {FILTERS['all']}", (new_time(), todo_id)
     )
-    row = connection.execute("SELECT deleted_at FROM todos WHERE id = ?", (todo_id,)).fetchone()
-    time: str | None = row and row[0]
-    return time
+    return find_time(connection, "deleted_at", todo_id)
 
 
 def _purge(connection: sqlite3.Connection) -> None:
@@ -50,6 +49,41 @@ def new_time() -> str:
     Clocks step back and some tick slowly, so nine random digits follow the microseconds.
     """
     return f"{_format_time(datetime.now(UTC))}{secrets.randbelow(10**9):09}"
+
+
+def find_time(connection: sqlite3.Connection, column: str, todo_id: int) -> str | None:
+    """Return the time in this column, one of TIMES, of a todo; None if it has none."""
+    row = connection.execute(f"SELECT {column} FROM todos WHERE id = ?", (todo_id,)).fetchone()
+    time: str | None = row and row[0]
+    return time
+
+
+def count_imported(connection: sqlite3.Connection, name: str) -> int:
+    """Return how many todos of the import with this name (`transfer.py`) are there."""
+    sql = f"SELECT count(*) FROM todos WHERE {_IMPORTED} AND {FILTERS['all']}"
+    return int(connection.execute(sql, _parse(name)).fetchone()[0])
+
+
+def delete_imported(connection: sqlite3.Connection, name: str) -> str | None:
+    """Delete the todos of an import, and return the time; None if none was there.
+
+    After a double click it is the time of the first one, so that it can be undone all the same.
+    """
+    sql = f"UPDATE todos SET deleted_at = ? WHERE {_IMPORTED} AND {FILTERS['all']}"
+    connection.execute(sql, (new_time(), *_parse(name)))
+    sql = f"SELECT max(deleted_at) FROM todos WHERE {_IMPORTED}"
+    time: str | None = connection.execute(sql, _parse(name)).fetchone()[0]
+    return time
+
+
+# The ids of an import are consecutive, and each created_at ends with digits that nobody can guess.
+_IMPORTED = "id BETWEEN ? AND ? AND created_at LIKE '%.' || ?"
+
+
+def _parse(name: str) -> tuple[int, int, str]:
+    """Return the ids and the digits in the name of an import; no ids if there are none in it."""
+    parts = re.fullmatch("([0-9]{1,18})-([0-9]{1,18})-([0-9]{15})", name)
+    return (int(parts[1]), int(parts[2]), parts[3]) if parts else (1, 0, "")
 
 
 def delete_completed(connection: sqlite3.Connection) -> str | None:
