@@ -47,6 +47,8 @@ from todo_wsgi.xray.story.document import (
 )
 from todo_wsgi.xray.story.lessons import find_lessons
 
+TUTORIAL = "https://github.com/todo-wsgi/todo_wsgi/tree/main/tutorial/"
+
 MAX_SHOWN = 2000  # characters of a body that are shown
 MAX_FIELDS = 100  # of a form
 MAX_CELL = 500  # characters of a table cell
@@ -103,9 +105,13 @@ def _mistakes(lessons: list[Lesson]) -> list[Lesson]:
 
 
 def _remark(lesson: Lesson) -> Element:
-    title = element("strong", f"{'✗ ' * lesson.is_mistake}{lesson.title}.")
+    title: Content = lesson.title
+    if lesson.step:
+        where = f" (tutorial, step {lesson.step[0]})" * lesson.is_mistake
+        title = element("a", lesson.title, where, href=TUTORIAL + lesson.step, rel="noreferrer")
     kind = "mistake" if lesson.is_mistake else "fact"
-    return element("p", title, f" {lesson.text}", class_=kind)
+    strong = element("strong", "✗ " * lesson.is_mistake, title, ".")
+    return element("p", strong, f" {lesson.text}", class_=kind)
 
 
 def _media_type(trace: Trace) -> str:
