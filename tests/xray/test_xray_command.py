@@ -364,6 +364,17 @@ def test_output_on_a_terminal_is_coloured_unless_disabled(
     assert widest(re.sub(r"\x1b\[\d+m", "", printed.decode())) <= 60
 
 
+def test_below_a_long_first_cell_of_a_table_the_others_have_the_width_of_the_terminal() -> None:
+    text = run("--app", "other", "GET", "/", "--all").stdout
+    lines = [line.strip() for line in text.splitlines()]
+    sql = lines.index("INSERT INTO words VALUES (?)")
+    assert lines[sql + 1 : sql + 3] == [
+        "('milk',)  1 row inserted",
+        'other.py:7 connection.execute("INSERT INTO words VALUES (?)", ("milk",))',
+    ]
+    assert re.search(r"^ +REQUEST_METHOD +'GET'  the request line$", text, re.MULTILINE)
+
+
 @pytest.mark.parametrize("text", ["x" * 10_000, "a" + "牛" * 5_000, "milk 牛奶 " * 1000])
 def test_no_line_is_wider_than_the_terminal(text: str) -> None:
     lines = [*wrap(text, 60, "  ", "     ")]
