@@ -117,7 +117,14 @@ def test_a_request_without_sql_says_what_can_be_seen() -> None:
     with watching(demo_app) as client:
         client.get("/")
         assert "No SQL was seen. The x-ray sees what Python's sqlite3" in client.text(part=6)
-        assert "none was seen: the x-ray knows only those of the todo list" in client.text(part=7)
+
+
+def test_only_the_templates_of_the_todo_list_are_known(todos: Watched) -> None:
+    todos.post("/", data={"text": "milk"})
+    assert "7. The template: none was used" in todos.text(part=7)
+    with watching(demo_app) as client:
+        client.get("/")
+        assert "7. The template: not known: part 8 has the response" in client.text(part=7)
 
 
 def test_what_is_true_of_every_request_is_said_once(todos: Watched) -> None:

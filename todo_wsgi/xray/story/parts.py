@@ -408,8 +408,8 @@ def _milliseconds(statement: Statement) -> str:
 
 def _template(trace: Trace) -> Iterator[Content]:
     names = [f"{name} ({n:,} times)" if n > 1 else name for name, n in trace.rendered.items()]
-    nothing = _kept(trace) or "none was seen: the x-ray knows only those of the todo list"
-    yield ", ".join(names) or nothing
+    nothing = "none was used" if trace.routing else "not known: part 8 has the response"
+    yield ", ".join(names) or _kept(trace) or nothing
     for rendering in trace.renderings:
         times = trace.rendered[rendering.name]
         title = f"templates/{rendering.name}" if rendering.name else "A template"
