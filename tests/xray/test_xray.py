@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import parse_qs
 from wsgiref.simple_server import demo_app
 from wsgiref.types import StartResponse, WSGIEnvironment
 from wsgiref.util import FileWrapper
@@ -104,6 +105,29 @@ def test_equal_calls_are_counted(todos: Watched, database: Path) -> None:
     assert "_render_todo, 97 more times" in text
     assert "templates/todo.html, rendering 3 of 100" in text
     assert todos.xray.traces.last()[0].events < MAX_EVENTS
+
+
+def test_a_call_says_what_is_folded_in_it() -> None:
+    def select() -> None:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("SELECT 1")
+
+    def select_later() -> None:
+        select()
+
+    def parse() -> None:
+        parse_qs("text=milk")
+
+    def act(_: WSGIEnvironment) -> None:
+        select()
+        select_later()
+        parse()
+
+    with watching(answering("", act)) as client:
+        client.get("/")
+        part = client.story().parts[4]
+    folds = [fold.text for item in part.content for fold in item.iter("summary")]
+    assert folds == ["the SQL in it", "1 call and the SQL in it", "1 call in it"]
 
 
 def test_a_cached_page_needs_no_sql(todos: Watched) -> None:

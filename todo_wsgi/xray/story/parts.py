@@ -266,7 +266,7 @@ def _as_text(data: bytes) -> str:
 
 def _calls(trace: Trace) -> Iterator[Content]:
     failures = [f"{failure.error} {_fate(failure)}" for failure in trace.failures]
-    yield ", ".join([count(_size(trace.calls), "call"), *failures])
+    yield ", ".join([count(_inside(trace.calls)[Call], "call"), *failures])
     if trace.calls.children:
         yield _tree(trace.calls, 1)
     else:
@@ -287,8 +287,9 @@ def _fate(failure: Failure) -> str:
     return "reached the server" if failure.left_application else "was caught"
 
 
-def _size(call: Call) -> int:
-    return sum(1 + _size(child) for child in call.calls)
+def _inside(call: Call) -> Counter[type]:
+    """Return the number of calls and of statements in a call, at any depth."""
+    return sum(map(_inside, call.calls), Counter(map(type, call.children)))
 
 
 def _tree(call: Call, depth: int, shown: object = None) -> Element:
@@ -308,7 +309,9 @@ def _node(child: Call | Statement, depth: int, shown: object) -> Element:
     line = child.caller or child.line
     inner = _tree(child, depth + 1, line) if child.children else None
     if inner is not None and depth == OPEN_DEPTH:
-        inner = folded(f"{count(_size(child), 'call')} and the SQL in it", inner)
+        calls, statements = (_inside(child)[kind] for kind in (Call, Statement))
+        what = [count(calls, "call")] * bool(calls) + ["the SQL"] * bool(statements)
+        inner = folded(f"{' and '.join(what)} in it", inner)
     return element(
         "li",
         "library: " if child.is_library else None,
