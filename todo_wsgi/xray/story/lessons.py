@@ -415,8 +415,8 @@ def _exceptions_end_the_response(trace: Trace, _: Traces) -> Facts:
         has_ended = failure.left_application or failure in caught[-1:]
         if not has_ended or is_told or not (failure.function or call):
             continue
-        text = f"{failure.kind} at {place(failure.line)}"
-        text += f", {failure.message}. " if failure.message else ". "
+        message = f": {failure.message.removesuffix('.')}" if failure.message else ""
+        text = f"{failure.kind} at {place(failure.line)}{message}. "
         if not failure.left_application:
             text += f"Your code did not catch it: {failure.catcher} did, and answered {trace.code}."
         elif failure.function or not call:
