@@ -31,6 +31,7 @@ from todo_wsgi.xray.story.document import (
 _MIN_TYPED = 3  # characters; a shorter value occurs in any SQL by chance
 
 Facts = Iterable[str]  # each is a Mistake, a General remark or a plain str
+Find = Callable[[Trace, Traces], Facts]
 _LESSONS: list[Callable[[Trace, Traces], Iterable[Lesson]]] = []
 
 
@@ -47,15 +48,13 @@ def find_lessons(trace: Trace, traces: Traces) -> list[Lesson]:
     return [found for find in _LESSONS for found in find(trace, traces)]
 
 
-def lesson(
-    title: str, *, part: int, step: str = ""
-) -> Callable[[Callable[[Trace, Traces], Facts]], None]:
+def lesson(title: str, *, part: int, step: str = "") -> Callable[[Find], None]:
     """Decorate a function that yields what a request demonstrates of one lesson, in one part.
 
     `step` is the folder of the tutorial that teaches the lesson, if one does.
     """
 
-    def add(find: Callable[[Trace, Traces], Facts]) -> None:
+    def add(find: Find) -> None:
         def found(trace: Trace, traces: Traces) -> Iterator[Lesson]:
             for text in find(trace, traces):
                 first = min(trace.number, traces.first.get(title, trace.number))
@@ -235,11 +234,10 @@ def _types_of_wsgi(trace: Trace, _: Traces) -> Facts:
         text = _COMPLAINTS.get(f"{what}: {kind}") or _COMPLAINTS[what]
         yield Mistake(text.format(value))
     if trace.is_whole and not trace.status and not trace.error:
-        text = (
+        yield Mistake(
             "start_response was never called. It passes on the status and the headers: call "
             "start_response('200 OK', [('Content-Type', 'text/html')]) before you return the body."
         )
-        yield Mistake(text)
     yield General(
         "WSGI wants a status such as '200 OK', a list of headers, each a tuple of two str, and a "
         "body in pieces of bytes (PEP 3333)."
@@ -282,23 +280,21 @@ def _content_length_counts_bytes(trace: Trace, _: Traces) -> Facts:
     ):
         return
     what = f"takes only the first {declared}" if declared < size else "waits for more"
-    text = (
+    yield Mistake(
         f"Content-Length is {declared}, but the body has {size} bytes: the browser {what}. Count "
         "the bytes, as in len(page.encode()), not the characters; or leave the header out, and "
         "the server adds it."
     )
-    yield Mistake(text)
 
 
 @lesson("What is sent cannot be taken back", part=RESPONSE)
 def _what_is_sent_is_sent(trace: Trace, _: Traces) -> Facts:
     if trace.is_cut_off and trace.error:
-        text = (
+        yield Mistake(
             "The response broke off. Its head had already been sent, so the server could not send "
             "an error page instead, only close the connection. Do what may fail before the first "
             "piece of the body."
         )
-        yield Mistake(text)
 
 
 @lesson("A request ends with return", part=CALLS)
@@ -306,11 +302,10 @@ def _requests_end_with_return(trace: Trace, _: Traces) -> Facts:
     if trace.error.startswith("SystemExit"):
         left = [failure.line for failure in trace.failures if failure.left_application]
         at = "".join(f", at {line.name}:{line.number}" for line in left[-1:] if line)
-        text = (
+        yield Mistake(
             f"The application called sys.exit{at}. That is for programs that run once: a server "
             "goes on to the next request, and this one gets no answer. Use return."
         )
-        yield Mistake(text)
 
 
 @lesson("execute does not save; commit does", part=SQL, step="4-add")
