@@ -93,6 +93,18 @@ def test_the_verdict_has_an_exception_and_its_line_and_a_full_stop_is_not_double
     assert f"{where}: Nothing is here. Go away. Nothing caught it" in client.text(part=5)
 
 
+def test_the_tree_shows_the_beginning_of_a_message_and_the_variables_no_environ() -> None:
+    def find(environ: WSGIEnvironment) -> None:
+        raise LookupError("A long message, which is shown in full below the tree", environ)
+
+    with watching(answering("", find)) as client, pytest.raises(LookupError):
+        client.get("/")
+    text = client.text(part=5)
+    assert "→ raised LookupError('A long message, which is shown in full below th…" in text
+    assert "LookupError('A long message, which is shown in full below the tree', {" in text
+    assert "find: environ {…}" in text
+
+
 def test_an_exception_of_a_library_alone_is_shown_with_the_line_of_the_library() -> None:
     app: Any = textwrap.indent
     with watching(app) as client, pytest.raises(AttributeError):
@@ -166,6 +178,7 @@ def test_a_statement_that_fails_in_a_view_is_told_with_its_line() -> None:
     with watching(framework(view)) as client:
         assert client.get("/").status_code == 500
         text = client.text(part=5)
+        assert "6. SQL: 1 statement failed SELECT * FROM nowhere" in client.text(part=6)
     error = "OperationalError('no such table: nowhere')"
     assert f"{error} was caught; local variables of " in text
     assert f"OperationalError at tests/xray/test_beginners.py:{number}: no such table" in text

@@ -70,8 +70,11 @@ class Printer:
         elif item.tag in ("ul", "details"):
             for child in item:
                 yield from self._block(child, indent)
+        elif item.tag == "pre":
+            for line in (item.text or "").split("\n"):
+                yield from self._wrap(line, indent, inner)
         else:
-            rest = inner if item.tag in ("li", "span", "pre") else indent
+            rest = inner if item.tag in ("li", "span") else indent
             yield from self._flow(item, indent, rest, colour)
 
     def _flow(self, item: Element, first: str, rest: str, colour: str) -> Iterator[str]:
