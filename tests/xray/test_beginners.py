@@ -45,7 +45,7 @@ def ask(tmp_path: Path, code: str, *arguments: str) -> str:
 
 def test_an_application_with_the_wrong_number_of_arguments(tmp_path: Path) -> None:
     text = ask(tmp_path, "\ndef app(environ):\n    return []\n")
-    assert "TypeError at hello.py:2, app() takes 1 positional argument but 2 were given." in text
+    assert "TypeError at hello.py:2: app() takes 1 positional argument but 2 were given." in text
     assert "A WSGI application takes two arguments" in text
     assert "def app(environ, start_response)" in text
 
@@ -78,7 +78,31 @@ def test_an_exception_has_type_message_and_line() -> None:
         client.get("/")
     text = client.text(part=5)
     where = f"tests/xray/test_beginners.py:{number}"
-    assert f"NameError at {where}, name 'item' is not defined. Nothing caught it" in text
+    assert f"NameError at {where}: name 'item' is not defined. Nothing caught it" in text
+
+
+def test_the_verdict_has_an_exception_and_its_line_and_a_full_stop_is_not_doubled() -> None:
+    def app(_environ: WSGIEnvironment, _start_response: StartResponse) -> Any:
+        raise LookupError("Nothing is here. Go away.")
+
+    number = app.__code__.co_firstlineno + 1
+    with watching(app) as client, pytest.raises(LookupError):
+        client.get("/")
+    where = f"LookupError at tests/xray/test_beginners.py:{number}"
+    assert client.story().summary.verdict == f"1 mistake: {where} (5. Functions)"
+    assert f"{where}: Nothing is here. Go away. Nothing caught it" in client.text(part=5)
+
+
+def test_the_tree_shows_the_beginning_of_a_message_and_the_variables_no_environ() -> None:
+    def find(environ: WSGIEnvironment) -> None:
+        raise LookupError("A long message, which is shown in full below the tree", environ)
+
+    with watching(answering("", find)) as client, pytest.raises(LookupError):
+        client.get("/")
+    text = client.text(part=5)
+    assert "→ raised LookupError('A long message, which is shown in full below th…" in text
+    assert "LookupError('A long message, which is shown in full below the tree', {" in text
+    assert "find: environ {…}" in text
 
 
 def test_an_exception_of_a_library_alone_is_shown_with_the_line_of_the_library() -> None:
@@ -86,7 +110,7 @@ def test_an_exception_of_a_library_alone_is_shown_with_the_line_of_the_library()
     with watching(app) as client, pytest.raises(AttributeError):
         client.get("/")
     text = client.text(part=5)
-    assert re.search(r"AttributeError at \S+/textwrap.py:\d+, 'dict' object has no attr", text)
+    assert re.search(r"AttributeError at \S+/textwrap.py:\d+: 'dict' object has no attr", text)
 
 
 def test_a_stop_iteration_that_leaves_the_application_is_no_control_flow() -> None:
@@ -107,7 +131,7 @@ def test_the_text_of_an_exception_is_shown_without_running_its_code() -> None:
 
     with watching(app) as client, pytest.raises(Odd):
         client.get("/")
-    assert ", 'lost', {'milk': 1}. Nothing caught it" in client.text(part=5)
+    assert ": 'lost', {'milk': 1}. Nothing caught it" in client.text(part=5)
 
 
 # Exceptions that a framework catches
@@ -154,9 +178,10 @@ def test_a_statement_that_fails_in_a_view_is_told_with_its_line() -> None:
     with watching(framework(view)) as client:
         assert client.get("/").status_code == 500
         text = client.text(part=5)
+        assert "6. SQL: 1 statement failed SELECT * FROM nowhere" in client.text(part=6)
     error = "OperationalError('no such table: nowhere')"
     assert f"{error} was caught; local variables of " in text
-    assert f"OperationalError at tests/xray/test_beginners.py:{number}, no such table" in text
+    assert f"OperationalError at tests/xray/test_beginners.py:{number}: no such table" in text
     assert "Your code did not catch it: frame did, and answered 500." in text
     assert text.count(f"→ raised {error}") == 2
     assert "raised an exception" not in text
@@ -261,7 +286,7 @@ def test_an_exception_in_a_template_of_jinja_has_the_line_of_the_template() -> N
     with watching(answering("", lambda _: [*root(1)])) as client, pytest.raises(ZeroDivisionError):
         client.get("/")
     text = client.text(part=5)
-    assert "ZeroDivisionError at templates/list.html:3, division by zero." in text
+    assert "ZeroDivisionError at templates/list.html:3: division by zero." in text
     assert "local variables" not in text
 
 

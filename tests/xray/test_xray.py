@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import parse_qs
 from wsgiref.simple_server import demo_app
 from wsgiref.types import StartResponse, WSGIEnvironment
 from wsgiref.util import FileWrapper
@@ -106,6 +107,29 @@ def test_equal_calls_are_counted(todos: Watched, database: Path) -> None:
     assert todos.xray.traces.last()[0].events < MAX_EVENTS
 
 
+def test_a_call_says_what_is_folded_in_it() -> None:
+    def select() -> None:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("SELECT 1")
+
+    def select_later() -> None:
+        select()
+
+    def parse() -> None:
+        parse_qs("text=milk")
+
+    def act(_: WSGIEnvironment) -> None:
+        select()
+        select_later()
+        parse()
+
+    with watching(answering("", act)) as client:
+        client.get("/")
+        part = client.story().parts[4]
+    folds = [fold.text for item in part.content for fold in item.iter("summary")]
+    assert folds == ["the SQL in it", "1 call and the SQL in it", "1 call in it"]
+
+
 def test_a_cached_page_needs_no_sql(todos: Watched) -> None:
     todos.get("/")
     todos.get("/")
@@ -117,7 +141,14 @@ def test_a_request_without_sql_says_what_can_be_seen() -> None:
     with watching(demo_app) as client:
         client.get("/")
         assert "No SQL was seen. The x-ray sees what Python's sqlite3" in client.text(part=6)
-        assert "none was seen: the x-ray knows only those of the todo list" in client.text(part=7)
+
+
+def test_only_the_templates_of_the_todo_list_are_known(todos: Watched) -> None:
+    todos.post("/", data={"text": "milk"})
+    assert "7. The template: none was used" in todos.text(part=7)
+    with watching(demo_app) as client:
+        client.get("/")
+        assert "7. The template: not known: part 8 has the response" in client.text(part=7)
 
 
 def test_what_is_true_of_every_request_is_said_once(todos: Watched) -> None:

@@ -14,7 +14,7 @@ from wsgiref.simple_server import demo_app
 import pytest
 from conftest import read_texts
 from servers import POSIX_ONLY, get, read_manual, running
-from xrays import one_line, watching
+from xrays import answering, one_line, watching
 
 from todo_wsgi.xray import __main__ as command
 from todo_wsgi.xray import loading, viewing
@@ -362,6 +362,24 @@ def test_output_on_a_terminal_is_coloured_unless_disabled(
     assert process.wait() == 0
     assert (b"\x1b[1m" in printed) == is_coloured
     assert widest(re.sub(r"\x1b\[\d+m", "", printed.decode())) <= 60
+
+
+def test_below_a_long_first_cell_of_a_table_the_others_have_the_width_of_the_terminal() -> None:
+    text = run("--app", "other", "GET", "/", "--all").stdout
+    lines = [line.strip() for line in text.splitlines()]
+    sql = lines.index("INSERT INTO words VALUES (?)")
+    assert lines[sql + 1 : sql + 3] == [
+        "('milk',)  1 row inserted",
+        'other.py:7 connection.execute("INSERT INTO words VALUES (?)", ("milk",))',
+    ]
+    assert re.search(r"^ +REQUEST_METHOD +'GET'  the request line$", text, re.MULTILINE)
+
+
+def test_the_lines_of_a_page_are_indented_alike() -> None:
+    with watching(answering("<ul>\n<li>milk</li>\n</ul>")) as client:
+        client.get("/")
+        lines = [*Printer().lines(client.story(), [8])]
+    assert "   <ul>\n   <li>milk</li>\n   </ul>" in "\n".join(lines)
 
 
 @pytest.mark.parametrize("text", ["x" * 10_000, "a" + "牛" * 5_000, "milk 牛奶 " * 1000])

@@ -14,9 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
+from xml.etree.ElementTree import Element
 
 import pytest
-from servers import exchange, get, nginx_before, running, serve_command
+from servers import ROOT, exchange, get, nginx_before, running, serve_command
 from xrays import Watched, answering, client_environ, watching
 
 from todo_wsgi import create_app
@@ -377,3 +378,41 @@ def test_16_a_password_is_sent_with_each_request(
             for secret in [*secrets, *hashed.split(":")[1:]]:
                 assert secret not in text
                 assert repr(bytes.fromhex(hashed[-64:]))[2:20] not in text
+
+
+# The tutorial
+
+
+def test_a_lesson_links_to_the_step_of_the_tutorial_that_teaches_it(todos: Watched) -> None:
+    todos.post("/", data={"text": "milk"})
+    links = {link.text: link for part in todos.story().parts for link in links_of(part.content)}
+    project = re.search(r"^url = (.*)", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    assert project
+    assert links["execute does not save; commit does"].attrib == {
+        "href": f"{project[1]}/tree/main/tutorial/4-add",
+        "rel": "noreferrer",  # the address of the x-ray contains its key
+    }
+    assert links["WSGI requires certain types"].get("href", "").endswith("/tutorial/1-hello")
+    assert "Python does not run in the browser" not in links  # no step teaches it
+
+
+def links_of(content: list[Element]) -> list[Element]:
+    return [link for item in content for link in item.iterfind("strong/a")]
+
+
+def test_each_step_that_a_lesson_names_is_in_the_tutorial() -> None:
+    code = (ROOT / "todo_wsgi/xray/story/lessons.py").read_text(encoding="utf-8")
+    steps = {*re.findall(r'step="(.+?)"', code)}
+    assert len(steps) >= 7
+    assert steps <= {folder.name for folder in (ROOT / "tutorial").iterdir()}
+
+
+def test_on_the_terminal_a_mistake_names_the_step_that_teaches_its_lesson() -> None:
+    with watching(answering("Hello")) as client:
+        client.get("/", query_string={"name": "<b>Ada</b>"})
+        assert "tutorial" not in client.text()
+    with watching(answering("Hello <b>Ada</b>")) as client:
+        client.get("/", query_string={"name": "<b>Ada</b>"})
+        text = client.text(part=7)
+    title = "✗ Values are escaped where they become HTML (tutorial, step 2)."
+    assert f"{title} The page contains the field name unescaped" in text

@@ -569,7 +569,20 @@ def test_a_link_to_a_part_opens_it(browser: Browser, site: Server) -> None:
         expect(insert).to_be_visible()
         page.goto(f"{site.xray_address}{number}")
         page.get_by_role("link", name="Open all").click()
-        assert page.locator(".part[open]").count() == 9
+        expect(page.locator(".part[open]")).to_have_count(9)
+
+
+def test_a_lesson_leads_to_the_tutorial_which_does_not_learn_the_key(
+    browser: Browser, site: Server
+) -> None:
+    site.send(post(b"text=milk"))
+    with new_page(browser, site, width=WIDE) as page:
+        page.route("https://github.com/**", lambda route: route.fulfill(body="Add"))
+        page.goto(f"{site.xray_address}{newest(site)}?open=all")
+        with page.expect_request("https://github.com/**") as asked:
+            page.get_by_role("link", name="execute does not save; commit does").click()
+        assert asked.value.url.endswith("/tutorial/4-add")
+        assert "referer" not in asked.value.all_headers()
 
 
 def test_a_page_of_a_small_request_fits_one_screen(browser: Browser, site: Server) -> None:
@@ -614,7 +627,7 @@ def test_the_list_shows_a_new_request_automatically(browser: Browser, site: Serv
 
 
 @pytest.mark.parametrize(
-    "path", ["?pause=1", "", "{large}", "compare?left={small}&right={small}", "nothing"]
+    "path", ["?pause=1", "", "{large}?open=all", "compare?left={small}&right={small}", "nothing"]
 )
 def test_a_page_is_accessible_and_nothing_is_cut_off(
     browser: Browser, site: Server, path: str

@@ -161,7 +161,6 @@ def build_request(settings: argparse.Namespace) -> bytes:
     elif encoded and method in ("GET", "HEAD"):
         path, body = path + ("&" if "?" in path else "?") + encoded, b""
     # The port is not that of this server, which is about to stop: to repeat the request elsewhere.
-    # The port is not that of this server, which is about to stop: to repeat the request elsewhere.
     headers = {"host": f"Host: 127.0.0.1:{settings.port}", "connection": "Connection: close"}
     if body or method == "POST":
         headers["content-type"] = f"Content-Type: {kind}"

@@ -184,7 +184,7 @@ class CallRecorder:
         else:  # the application could not even be called
             app = next(walk_tb(error.__traceback__))[0].f_locals.get("app")  # of the x-ray
             failure.line = Line.first(app.__code__) if type(app) is FunctionType else None
-        failure.values = [(name, describe(value)) for name, value in variables]
+        failure.values = [(name, _KNOWN.get(name) or describe(value)) for name, value in variables]
         for name, value in [*variables, ("", arguments)]:
             self._trace.secrets.add(name, value)
         self._trace.failures.append(failure)

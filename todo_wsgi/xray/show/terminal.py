@@ -70,8 +70,11 @@ class Printer:
         elif item.tag in ("ul", "details"):
             for child in item:
                 yield from self._block(child, indent)
+        elif item.tag == "pre":
+            for line in (item.text or "").split("\n"):
+                yield from self._wrap(line, indent, inner)
         else:
-            rest = inner if item.tag in ("li", "span", "pre") else indent
+            rest = inner if item.tag in ("li", "span") else indent
             yield from self._flow(item, indent, rest, colour)
 
     def _flow(self, item: Element, first: str, rest: str, colour: str) -> Iterator[str]:
@@ -90,14 +93,18 @@ class Printer:
         if (caption := item.findtext("caption")) is not None:
             yield from self._wrap(f"{caption}:", indent, indent)
         rows = [list(row) for row in item.iterfind("tbody/tr")]
-        size = min(max((columns(_text(row[0])) for row in rows), default=0), self._width // 3)
-        margin = f"{indent}{' ' * size}    "
+        # A first cell with no more than its share of the width has the others beside it.
+        share = self._width // max(map(len, rows), default=1)
+        short = [text for row in rows if columns(text := _text(row[0])) <= share]
+        size = max((columns(text) for text in short if "\n" not in text), default=0)
         for first, *others in rows:
-            name, start = _text(first), margin
+            name, margin = _text(first), f"{indent}    "
             if columns(name) <= size and "\n" not in name:
                 start = f"{indent}  {name}{' ' * (size - columns(name))}  "
+                margin += " " * size
             else:
-                yield from self._wrap(name, f"{indent}  ", f"{indent}    ")
+                yield from self._wrap(name, f"{indent}  ", margin)
+                start = margin
             yield from self._wrap("  ".join(filter(None, map(_text, others))), start, margin)
             for line in (line for cell in others for line in cell.iter("span")):
                 yield from self._flow(line, margin, margin + "  ", _BLUE)

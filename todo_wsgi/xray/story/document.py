@@ -35,6 +35,7 @@ class Lesson(NamedTuple):
     is_mistake: bool
     text: str
     title: str  # the lesson in one sentence
+    step: str  # of the tutorial, or ""
 
     @property
     def headline(self) -> str:

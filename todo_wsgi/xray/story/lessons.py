@@ -31,6 +31,7 @@ from todo_wsgi.xray.story.document import (
 _MIN_TYPED = 3  # characters; a shorter value occurs in any SQL by chance
 
 Facts = Iterable[str]  # each is a Mistake, a General remark or a plain str
+Find = Callable[[Trace, Traces], Facts]
 _LESSONS: list[Callable[[Trace, Traces], Iterable[Lesson]]] = []
 
 
@@ -47,16 +48,19 @@ def find_lessons(trace: Trace, traces: Traces) -> list[Lesson]:
     return [found for find in _LESSONS for found in find(trace, traces)]
 
 
-def lesson(title: str, *, part: int) -> Callable[[Callable[[Trace, Traces], Facts]], None]:
-    """Decorate a function that yields what a request demonstrates of one lesson, in one part."""
+def lesson(title: str, *, part: int, step: str = "") -> Callable[[Find], None]:
+    """Decorate a function that yields what a request demonstrates of one lesson, in one part.
 
-    def add(find: Callable[[Trace, Traces], Facts]) -> None:
+    `step` is the folder of the tutorial that teaches the lesson, if one does.
+    """
+
+    def add(find: Find) -> None:
         def found(trace: Trace, traces: Traces) -> Iterator[Lesson]:
             for text in find(trace, traces):
                 first = min(trace.number, traces.first.get(title, trace.number))
                 traces.first[title] = first
                 if first == trace.number or not isinstance(text, General):
-                    yield Lesson(part, isinstance(text, Mistake), text, title)
+                    yield Lesson(part, isinstance(text, Mistake), text, title, step)
 
         _LESSONS.append(found)
 
@@ -90,7 +94,7 @@ def _one_page_is_several_requests(trace: Trace, _: Traces) -> Facts:
             )
 
 
-@lesson("Without a redirect, a reload posts again", part=NEXT)
+@lesson("Without a redirect, a reload posts again", part=NEXT, step="5-again")
 def _reload_posts_again(trace: Trace, _: Traces) -> Facts:
     is_form = trace.content_type in ("", FORM_TYPE, "multipart/form-data")
     if trace.method != "POST" or not is_form:
@@ -113,7 +117,7 @@ def _reload_posts_again(trace: Trace, _: Traces) -> Facts:
         yield "Reloading this page sends the POST again. This time, the x-ray saw no data change."
 
 
-@lesson("A redirect is a response, followed by a new request", part=NEXT)
+@lesson("A redirect is a response, followed by a new request", part=NEXT, step="5-again")
 def _redirect_is_a_response(trace: Trace, _: Traces) -> Facts:
     if trace.redirects_to:
         yield (
@@ -125,7 +129,7 @@ def _redirect_is_a_response(trace: Trace, _: Traces) -> Facts:
         yield f"This is a new request, caused by the response to request {trace.came_from}."
 
 
-@lesson("GET and POST differ in what they may change", part=FORM)
+@lesson("GET and POST differ in what they may change", part=FORM, step="6-buttons")
 def _get_and_post(trace: Trace, _: Traces) -> Facts:
     if trace.query or trace.request_body:
         may = "must not change anything" if trace.method in SAFE_METHODS else "may change something"
@@ -133,7 +137,7 @@ def _get_and_post(trace: Trace, _: Traces) -> Facts:
         yield f"A {trace.method} {may}. This one changed {rows}."
 
 
-@lesson("A link must not delete anything", part=SQL)
+@lesson("A link must not delete anything", part=SQL, step="6-buttons")
 def _links_change_nothing(trace: Trace, _: Traces) -> Facts:
     if trace.method in SAFE_METHODS and trace.rows_changed:
         yield Mistake(
@@ -142,7 +146,7 @@ def _links_change_nothing(trace: Trace, _: Traces) -> Facts:
         )
 
 
-@lesson("A form field is sent under its name", part=FORM)
+@lesson("A form field is sent under its name", part=FORM, step="4-add")
 def _names_are_sent(trace: Trace, traces: Traces) -> Facts:
     names = [name for name, _ in fields_of(trace)]
     if not names:
@@ -196,7 +200,7 @@ class _Forms(HTMLParser):
         self._is_in_form = self._is_in_form and tag != "form"
 
 
-@lesson("The body is a stream that can be read once", part=FORM)
+@lesson("The body is a stream that can be read once", part=FORM, step="4-add")
 def _body_is_read_once(trace: Trace, _: Traces) -> Facts:
     sizes = [read.size for read in trace.reads]
     # The last read of a loop also returns nothing, but all its reads are on one line.
@@ -223,18 +227,17 @@ def _four_stages(trace: Trace, _: Traces) -> Facts:
                 return
 
 
-@lesson("WSGI requires certain types", part=RESPONSE)
+@lesson("WSGI requires certain types", part=RESPONSE, step="1-hello")
 def _types_of_wsgi(trace: Trace, _: Traces) -> Facts:
     for what, value in trace.wrong.items():
         kind = trace.body_type if what == "body" else "str" if value[0] in "'\"" else ""
         text = _COMPLAINTS.get(f"{what}: {kind}") or _COMPLAINTS[what]
         yield Mistake(text.format(value))
     if trace.is_whole and not trace.status and not trace.error:
-        text = (
+        yield Mistake(
             "start_response was never called. It passes on the status and the headers: call "
             "start_response('200 OK', [('Content-Type', 'text/html')]) before you return the body."
         )
-        yield Mistake(text)
     yield General(
         "WSGI wants a status such as '200 OK', a list of headers, each a tuple of two str, and a "
         "body in pieces of bytes (PEP 3333)."
@@ -266,7 +269,7 @@ _COMPLAINTS = {
 }
 
 
-@lesson("Content-Length counts bytes", part=RESPONSE)
+@lesson("Content-Length counts bytes", part=RESPONSE, step="2-page")
 def _content_length_counts_bytes(trace: Trace, _: Traces) -> Facts:
     declared, size = trace.declared_size, trace.body_size
     if (
@@ -277,23 +280,21 @@ def _content_length_counts_bytes(trace: Trace, _: Traces) -> Facts:
     ):
         return
     what = f"takes only the first {declared}" if declared < size else "waits for more"
-    text = (
+    yield Mistake(
         f"Content-Length is {declared}, but the body has {size} bytes: the browser {what}. Count "
         "the bytes, as in len(page.encode()), not the characters; or leave the header out, and "
         "the server adds it."
     )
-    yield Mistake(text)
 
 
 @lesson("What is sent cannot be taken back", part=RESPONSE)
 def _what_is_sent_is_sent(trace: Trace, _: Traces) -> Facts:
     if trace.is_cut_off and trace.error:
-        text = (
+        yield Mistake(
             "The response broke off. Its head had already been sent, so the server could not send "
             "an error page instead, only close the connection. Do what may fail before the first "
             "piece of the body."
         )
-        yield Mistake(text)
 
 
 @lesson("A request ends with return", part=CALLS)
@@ -301,14 +302,13 @@ def _requests_end_with_return(trace: Trace, _: Traces) -> Facts:
     if trace.error.startswith("SystemExit"):
         left = [failure.line for failure in trace.failures if failure.left_application]
         at = "".join(f", at {line.name}:{line.number}" for line in left[-1:] if line)
-        text = (
+        yield Mistake(
             f"The application called sys.exit{at}. That is for programs that run once: a server "
             "goes on to the next request, and this one gets no answer. Use return."
         )
-        yield Mistake(text)
 
 
-@lesson("execute does not save; commit does", part=SQL)
+@lesson("execute does not save; commit does", part=SQL, step="4-add")
 def _commit_saves(trace: Trace, _: Traces) -> Facts:
     for number, end in dict.fromkeys(trace.transactions):
         changed = f"execute changed {count(number, 'row')}"
@@ -325,7 +325,7 @@ def _commit_saves(trace: Trace, _: Traces) -> Facts:
             )
 
 
-@lesson("The ? is not string formatting", part=SQL)
+@lesson("The ? is not string formatting", part=SQL, step="4-add")
 def _parameters_are_no_formatting(trace: Trace, _: Traces) -> Facts:
     for statement in trace.statements:
         for name, value in fields_of(trace):
@@ -347,7 +347,7 @@ def _is_pasted(value: str, sql: str) -> bool:
     return bool(in_quotes) or not re.fullmatch(r"\w+", value)
 
 
-@lesson("A global variable is not storage", part=ENVIRON)
+@lesson("A global variable is not storage", part=ENVIRON, step="7-crowd")
 def _globals_are_no_storage(trace: Trace, _: Traces) -> Facts:
     for name, file in trace.changed_globals.items():
         yield Mistake(
@@ -360,7 +360,7 @@ def _globals_are_no_storage(trace: Trace, _: Traces) -> Facts:
     )
 
 
-@lesson("Values are escaped where they become HTML", part=TEMPLATE)
+@lesson("Values are escaped where they become HTML", part=TEMPLATE, step="2-page")
 def _where_escaping_happens(trace: Trace, _: Traces) -> Facts:
     for name, value in trace.unescaped:
         yield Mistake(
@@ -374,7 +374,7 @@ def _where_escaping_happens(trace: Trace, _: Traces) -> Facts:
                 return
 
 
-@lesson("Server, WSGI, application and proxy each have their own job", part=ENVIRON)
+@lesson("Server, WSGI, application and proxy each have their own job", part=ENVIRON, step="1-hello")
 def _who_did_what(trace: Trace, _: Traces) -> Facts:
     if is_proxied(trace):
         yield "A proxy received this request and forwarded it, with headers of its own."
@@ -401,7 +401,7 @@ def _browser_asks_for_a_password(trace: Trace, _: Traces) -> Facts:
         yield "The browser asks its user for a password, and sends the same request again with it."
 
 
-@lesson("An exception that your code does not catch ends the response", part=CALLS)
+@lesson("An exception that your code does not catch ends the response", part=CALLS, step="3-list")
 def _exceptions_end_the_response(trace: Trace, _: Traces) -> Facts:
     caught = [failure for failure in trace.failures if failure.catcher and trace.code >= 500]
     for failure in trace.failures:
@@ -410,8 +410,8 @@ def _exceptions_end_the_response(trace: Trace, _: Traces) -> Facts:
         has_ended = failure.left_application or failure in caught[-1:]
         if not has_ended or is_told or not (failure.function or call):
             continue
-        text = f"{failure.kind} at {place(failure.line)}"
-        text += f", {failure.message}. " if failure.message else ". "
+        message = f": {failure.message.removesuffix('.')}" if failure.message else ""
+        text = f"{failure.kind} at {place(failure.line)}{message}. "
         if not failure.left_application:
             text += f"Your code did not catch it: {failure.catcher} did, and answered {trace.code}."
         elif failure.function or not call:

@@ -47,9 +47,10 @@ from todo_wsgi.xray.story.document import (
 )
 from todo_wsgi.xray.story.lessons import find_lessons
 
+TUTORIAL = "https://github.com/todo-wsgi/todo_wsgi/tree/main/tutorial/"
+
 MAX_SHOWN = 2000  # characters of a body that are shown
 MAX_FIELDS = 100  # of a form
-MAX_CELL = 500  # characters of a table cell
 MAX_LINE = 100  # characters of an essence
 MAX_MESSAGES = 12  # to SQLite, in the picture; the rest are counted
 OPEN_DEPTH = 3  # levels of the tree of calls that are not folded
@@ -103,9 +104,13 @@ def _mistakes(lessons: list[Lesson]) -> list[Lesson]:
 
 
 def _remark(lesson: Lesson) -> Element:
-    title = element("strong", f"{'✗ ' * lesson.is_mistake}{lesson.title}.")
+    title: Content = lesson.title
+    if lesson.step:
+        where = f" (tutorial, step {lesson.step[0]})" * lesson.is_mistake
+        title = element("a", lesson.title, where, href=TUTORIAL + lesson.step, rel="noreferrer")
     kind = "mistake" if lesson.is_mistake else "fact"
-    return element("p", title, f" {lesson.text}", class_=kind)
+    strong = element("strong", "✗ " * lesson.is_mistake, title, ".")
+    return element("p", strong, f" {lesson.text}", class_=kind)
 
 
 def _media_type(trace: Trace) -> str:
@@ -238,7 +243,7 @@ def _parts(trace: Trace) -> Iterator[tuple[str, str, str, str]]:
         if name := field.get_param("name", header="content-disposition"):
             data = field.get_payload(decode=True)
             data = data if isinstance(data, bytes) else b""
-            value = "" if field.get_filename() else cut(_as_text(data), MAX_CELL)
+            value = "" if field.get_filename() else cut(_as_text(data))
             yield field.get_filename() or "", count(len(data), "byte"), str(name), value
 
 
@@ -248,7 +253,7 @@ def _fields(encoded: bytes) -> Iterator[tuple[str, ...]]:
         decoded = unquote_to_bytes(value.replace(b"+", b" "))
         name_bytes = unquote_to_bytes(name.replace(b"+", b" "))
         cells = (show_bytes(pair), repr(decoded), show_bytes(name_bytes), _as_text(decoded))
-        yield tuple(cut(cell, MAX_CELL) for cell in cells)
+        yield tuple(cut(cell) for cell in cells)
 
 
 def _as_text(data: bytes) -> str:
@@ -260,7 +265,7 @@ def _as_text(data: bytes) -> str:
 
 def _calls(trace: Trace) -> Iterator[Content]:
     failures = [f"{failure.error} {_fate(failure)}" for failure in trace.failures]
-    yield ", ".join([count(_size(trace.calls), "call"), *failures])
+    yield ", ".join([count(_inside(trace.calls)[Call], "call"), *failures])
     if trace.calls.children:
         yield _tree(trace.calls, 1)
     else:
@@ -281,8 +286,9 @@ def _fate(failure: Failure) -> str:
     return "reached the server" if failure.left_application else "was caught"
 
 
-def _size(call: Call) -> int:
-    return sum(1 + _size(child) for child in call.calls)
+def _inside(call: Call) -> Counter[type]:
+    """Return the number of calls and of statements in a call, at any depth."""
+    return sum(map(_inside, call.calls), Counter(map(type, call.children)))
 
 
 def _tree(call: Call, depth: int, shown: object = None) -> Element:
@@ -296,13 +302,15 @@ def _node(child: Call | Statement, depth: int, shown: object) -> Element:
         return element("li", element("code", text), f" → {_rows(child)}", class_="sql")
     arguments = ", ".join(f"{name}={value}" for name, value in child.arguments)
     label = f"{child.name}({cut(arguments, 160)})"
-    result = cut(child.result or "", 160) or f"raised {child.error or 'an exception'}"
+    result = cut(child.result or "", 160) or f"raised {cut(child.error or 'an exception', 60)}"
     if child.is_rest and child.count > 1:
         label, result = f"{child.name}, {child.count} more times", ""
     line = child.caller or child.line
     inner = _tree(child, depth + 1, line) if child.children else None
     if inner is not None and depth == OPEN_DEPTH:
-        inner = folded(f"{count(_size(child), 'call')} and the SQL in it", inner)
+        has = _inside(child)
+        what = [count(has[Call], "call")] * bool(has[Call]) + ["the SQL"] * bool(has[Statement])
+        inner = folded(f"{' and '.join(what)} in it", inner)
     return element(
         "li",
         "library: " if child.is_library else None,
@@ -340,8 +348,9 @@ def _sql(trace: Trace) -> Iterator[Content]:
     changed = [f"{count(rows, 'row')} {verb}" for verb, rows in changes.items() if rows]
     ends = dict.fromkeys(_ENDS[end] for _, end in trace.transactions)
     read = sum(s.rows_read for s in shown)
-    if changed:
-        yield ", ".join([*changed, *ends])
+    failed = [f"{count(n, 'statement')} failed"] if (n := sum(bool(s.error) for s in shown)) else []
+    if changed or failed:
+        yield ", ".join([*changed, *failed, *ends])
     elif shown:
         yield f"{count(read, 'row')} read by {count(len(shown), 'statement')}"
     else:
@@ -402,8 +411,8 @@ def _milliseconds(statement: Statement) -> str:
 
 def _template(trace: Trace) -> Iterator[Content]:
     names = [f"{name} ({n:,} times)" if n > 1 else name for name, n in trace.rendered.items()]
-    nothing = _kept(trace) or "none was seen: the x-ray knows only those of the todo list"
-    yield ", ".join(names) or nothing
+    nothing = "none was used" if trace.routing else "not known: part 8 has the response"
+    yield ", ".join(names) or _kept(trace) or nothing
     for rendering in trace.renderings:
         times = trace.rendered[rendering.name]
         title = f"templates/{rendering.name}" if rendering.name else "A template"
@@ -433,7 +442,8 @@ def _response(trace: Trace) -> Iterator[Content]:
         for name, value in trace.sent_headers
     ]
     by = trace.server if trace.is_servers_page or not trace.status else "the application"
-    yield table(("Line", "Set by"), [(_status_line(trace), by), *headers])
+    line = (trace.sent_head or b"").decode("latin-1").partition("\r\n")[0] or trace.status
+    yield table(("Line", "Set by"), [(line, by), *headers])
     yield source(trace.response_line)
     if trace.server_error and not trace.error:
         yield paragraph(f"{trace.server} could not send this: {trace.server_error}.")
@@ -443,12 +453,6 @@ def _response(trace: Trace) -> Iterator[Content]:
         if trace.header("content-encoding") == "gzip":
             yield paragraph("The body was compressed with gzip; this is the decompressed text.")
         yield from _limit(trace.text, trace.body_size)
-
-
-def _status_line(trace: Trace) -> str:
-    return (
-        trace.sent_head.decode("latin-1").partition("\r\n")[0] if trace.sent_head else trace.status
-    )
 
 
 def _body(trace: Trace) -> str:
