@@ -12,11 +12,13 @@ from typing import NamedTuple
 from todo_wsgi.http.errors import HTTPError
 from todo_wsgi.http.response import Response, status_text
 from todo_wsgi.presentation.listing import Listing
-from todo_wsgi.presentation.static import ICON, STYLE
+from todo_wsgi.presentation.static import HOME, ICON, MANIFEST, STYLE
 from todo_wsgi.presentation.templating import SafeHTML, escape, load_template
 from todo_wsgi.storage.models import MAX_COUNT, PAGE_SIZE, Todo
 
 _PAGE = load_template("page.html")
+_LINKED = {"style": STYLE, "icon": ICON, "home": HOME, "manifest": MANIFEST}
+_ADDRESSES = {name: file.path for name, file in _LINKED.items()}
 _LIST = load_template("list.html")
 _FILTERS = load_template("filters.html")
 _FOOTER = load_template("footer.html").render()
@@ -321,5 +323,5 @@ def _page(
     status: HTTPStatus,
     headers: Iterable[tuple[str, str]] = (),
 ) -> Response:
-    body = _PAGE.render(title=title, content=content, style=STYLE.path, icon=ICON.path)
+    body = _PAGE.render(title=title, content=content, **_ADDRESSES)
     return Response(body, status=status, headers=headers)
