@@ -118,6 +118,8 @@ def todo_page(
     content = _EDIT.render(
         id=todo.id,
         text=todo.text if text is None else text,
+        old=todo.text,
+        **_name_toggle(todo),
         back=listing.address(row=todo.id),
         listing=_render_listing(listing),
         **_render_problem(problem),
@@ -204,8 +206,7 @@ def _render_todo(
         changed="changed" if is_changed else "",
         open="open" if is_changed and is_open else "",
         state="completed" if todo.is_completed else "active",
-        action="reopen" if todo.is_completed else "complete",
-        label="Reopen" if todo.is_completed else "Complete",
+        **_name_toggle(todo),
         edit=listing.address(f"/todos/{todo.id}"),
         moves=_join(
             _MOVE.render(id=todo.id, text=todo.text, way=way, where=where, past=past.id)
@@ -284,7 +285,13 @@ def _render_pager(listing: Listing, todos: list[Todo], above: list[Todo]) -> Saf
     )
 
 
-# Parts of all pages
+# Parts of several pages
+
+
+def _name_toggle(todo: Todo) -> dict[str, str]:
+    """Return the values for the button that completes a todo, or reopens it."""
+    action = "reopen" if todo.is_completed else "complete"
+    return {"action": action, "label": action.capitalize()}
 
 
 def _render_problem(problem: str, *, focus: bool = False) -> dict[str, str]:
