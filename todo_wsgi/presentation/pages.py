@@ -128,9 +128,9 @@ def todo_page(
 
 
 def import_page(*, text: str = "", problem: str = "") -> Response:
-    """Return the page that takes a todo.txt; `problem` says what is wrong with its `text`."""
+    """Return the page that adds several todos; `problem` says what is wrong with its `text`."""
     content = _IMPORT.render(text=text, **_render_problem(problem))
-    return _form_page("Import todos", content, problem)
+    return _form_page("Add several todos", content, problem)
 
 
 def error_page(error: HTTPError, typed: str = "", trace: str = "") -> Response:
