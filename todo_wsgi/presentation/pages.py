@@ -17,8 +17,7 @@ from todo_wsgi.presentation.templating import SafeHTML, escape, load_template
 from todo_wsgi.storage.models import MAX_COUNT, PAGE_SIZE, Todo
 
 _PAGE = load_template("page.html")
-_LINKED = {"style": STYLE, "icon": ICON, "home": HOME, "manifest": MANIFEST}
-_ADDRESSES = {name: file.path for name, file in _LINKED.items()}
+_PATHS = {"style": STYLE.path, "icon": ICON.path, "home": HOME.path, "manifest": MANIFEST.path}
 _LIST = load_template("list.html")
 _FILTERS = load_template("filters.html")
 _FOOTER = load_template("footer.html").render()
@@ -330,5 +329,5 @@ def _page(
     status: HTTPStatus,
     headers: Iterable[tuple[str, str]] = (),
 ) -> Response:
-    body = _PAGE.render(title=title, content=content, **_ADDRESSES)
+    body = _PAGE.render(title=title, content=content, **_PATHS)
     return Response(body, status=status, headers=headers)
