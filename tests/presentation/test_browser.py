@@ -17,6 +17,7 @@ from typing import Literal
 import html_checks
 import pytest
 import screenshots
+from axe_playwright_python.base import AXE_SCRIPT
 from browsers import NARROW, WIDE, assert_is_accessible, new_page
 from conftest import fill, run_sql
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -537,7 +538,6 @@ def see_error(person: Person) -> None:
     person.open("/nothing")
 
 
-@pytest.mark.parametrize("forced_colors", ["none", "active"])
 @pytest.mark.parametrize(
     "see",
     [
@@ -561,16 +561,27 @@ def see_error(person: Person) -> None:
     ],
 )
 def test_a_page_is_accessible_and_nothing_overflows(
-    browser: Browser, site: Server, see: Callable[[Person], None], forced_colors: str
+    browser: Browser, site: Server, see: Callable[[Person], None]
 ) -> None:
     run_sql(site.database, "DELETE FROM todos; DELETE FROM sqlite_sequence")
     # axe-core is JavaScript that runs in the page.
-    settings = {"java_script_enabled": True, "bypass_csp": True, "forced_colors": forced_colors}
-    with new_page(browser, site, width=WIDE, **settings) as page:
+    with new_page(browser, site, width=WIDE, java_script_enabled=True, bypass_csp=True) as page:
         person = Person(page, site, has_mouse=True)
         person.open("/")
         see(person)
         assert_is_accessible(page)
+
+
+@pytest.mark.parametrize("see", [see_open_menu, see_undo_of_completing])
+def test_a_page_is_accessible_in_the_colours_of_the_system(
+    browser: Browser, site: Server, see: Callable[[Person], None]
+) -> None:
+    run_sql(site.database, "DELETE FROM todos; DELETE FROM sqlite_sequence")
+    settings = {"java_script_enabled": True, "bypass_csp": True, "forced_colors": "active"}
+    with new_page(browser, site, width=WIDE, **settings) as page:
+        see(Person(page, site, has_mouse=True))
+        page.evaluate(AXE_SCRIPT)
+        assert page.evaluate("axe.run({resultTypes: ['violations']})")["violations"] == []
 
 
 @pytest.fixture
