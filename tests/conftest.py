@@ -124,7 +124,7 @@ def shown(client: Client, path: str = "/") -> list[str]:
     """Return the texts of the todos on a page, top to bottom, as a browser shows them."""
     page = client.get(path).text
     texts = re.findall(r'<span class="text" dir="auto">(.*?)</span>', page, re.DOTALL)
-    return [html.unescape(text) for text in texts]
+    return [html.unescape(re.sub("<a [^>]*>|</a>", "", text)) for text in texts]
 
 
 def in_process(app: Application) -> InProcessClient:

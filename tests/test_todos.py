@@ -25,7 +25,7 @@ def test_the_list_is_empty_at_first(client: Client) -> None:
 def test_the_form_has_a_field_a_label_and_a_button(client: Client) -> None:
     page = client.get("/").text
     assert '<form method="post" action="/">' in page
-    assert '<label for="text">New todo</label>' in page
+    assert '<label for="text" class="hidden">New todo</label>' in page
     assert '<input id="text" name="text" value=""' in page
     assert '<button class="main">Add todo</button>' in page
 

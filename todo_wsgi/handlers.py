@@ -132,6 +132,8 @@ def reopen_todo(request: Request, database: Database, todo_id: int) -> Response:
     """POST /todos/7/reopen: make it active again."""
     listing = read_listing(request.form)
     todo = _found(database.write(models.reopen_todo, todo_id))
+    if listing.show == "completed":  # it vanishes; a fragment would take the focus from "Undo"
+        return _redirect_to_page(database, listing, reopened=todo_id)
     return _redirect_to_row(database, listing, todo, reopened=todo_id)
 
 
@@ -230,7 +232,7 @@ def undo_change(request: Request, database: Database) -> Response:
     listing = read_listing(request.form)
     if name := request.form.get("imported"):  # undone by deleting, which can be undone
         time = database.write(undo.delete_imported, name)
-        return _redirect_to_page(database, listing, deleted_at=time, undone="all")
+        return _redirect_to_page(database, listing, deleted_at=time, undone=time and "all")
     named = [(column, request.form[column]) for column in undo.TIMES if request.form.get(column)]
     if not named:
         raise BadRequest(

@@ -448,7 +448,7 @@ def test_in_the_list_a_request_stands_below_the_one_that_it_belongs_to(
 
 
 def test_html_is_shown_as_its_source(visitor: Visitor, todos: Watched) -> None:
-    todos.get("/")
+    todos.get("/?show=active")
     page = visitor.look("1").text
     assert '&lt;a href="/?show=active"' in page
     assert "Mark all as complete</button>" not in page

@@ -119,7 +119,7 @@ def todo_page(
         text=todo.text if text is None else text,
         old=todo.text,
         **_name_toggle(todo),
-        back=listing.address(row=todo.id),
+        back=listing.address(fragment=f"todo-{todo.id}"),
         listing=_render_listing(listing),
         **_render_problem(problem),
     )
@@ -238,7 +238,7 @@ def _render_undo(event: Event, action: str, name: str, value: str) -> SafeHTML:
 def _describe(event: Event, text_format: str) -> str:
     """Return what has happened in words; `text_format` says how to add the todo's text."""
     if event.size:
-        return f"Added {event.size:,} todos"
+        return f"Added {event.size:,} todo{'s' if event.size > 1 else ''}"
     if event.todo is None:
         return _DONE_TO_MANY[event.name]
     return event.name.capitalize() + text_format.format(event.todo.text)
