@@ -43,10 +43,13 @@ def insert(text: str) -> None:
 
 def exercise(site: Site) -> None:
     """Fail unless the application reads a form."""
-    answer = site.post("/", {"text": "milk and honey"})
-    answer.needs(
-        "milk and honey" in answer.text,
-        "POST / answers with the text that it got",
-        FORM,
-        hint='The form is in environ["wsgi.input"]; parse_qs decodes it.',
-    )
+    answer = site.post("/", {"text": "milk and <b>honey</b>"})
+    hint = """The form is in environ["wsgi.input"], as bytes; parse_qs decodes its text."""
+    is_there = "milk and" in answer.text
+    answer.needs(is_there, "POST / answers with the text that it got", FORM, hint=hint)
+    hint = """Write read(int(environ["CONTENT_LENGTH"])): read() waits for more, under wsgiref."""
+    calls = [read.call for read in answer.trace.reads] if answer.trace else []
+    is_sized = not {"read()", "read(-1)"} & {*calls}
+    answer.needs(is_sized, "it reads as many bytes as were announced", FORM, hint=hint)
+    is_escaped = "&lt;b&gt;" in answer.text
+    answer.needs(is_escaped, "a <b> in it is text, not HTML", TEMPLATE)

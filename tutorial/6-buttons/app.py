@@ -71,7 +71,7 @@ ROUTES = {
 
 
 def read_form(environ):
-    length = int(environ["CONTENT_LENGTH"])
+    length = int(environ.get("CONTENT_LENGTH") or 0)
     body = environ["wsgi.input"].read(length)
     fields = parse_qs(body.decode(), keep_blank_values=True)
     return {name: values[0] for name, values in fields.items()}

@@ -6,7 +6,7 @@ MAX_BODY = 65_536  # bytes
 def find_problem(environ):
     if environ["REQUEST_METHOD"] != "POST":
         return None
-    if int(environ["CONTENT_LENGTH"]) > MAX_BODY:
+    if int(environ.get("CONTENT_LENGTH") or 0) > MAX_BODY:
         return "413 Content Too Large"
     return "403 Forbidden" if is_from_another_site(environ) else None
 

@@ -137,7 +137,7 @@ def _get_and_post(trace: Trace, _: Traces) -> Facts:
         yield f"A {trace.method} {may}. This one changed {rows}."
 
 
-@lesson("A link must not delete anything", part=SQL, step="6-buttons")
+@lesson("A link must not change anything", part=SQL, step="6-buttons")
 def _links_change_nothing(trace: Trace, _: Traces) -> Facts:
     if trace.method in SAFE_METHODS and trace.rows_changed:
         yield Mistake(
