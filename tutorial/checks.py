@@ -21,8 +21,8 @@ from urllib.parse import urlencode
 
 from todo_wsgi.xray.record.trace import Trace, Traces
 
-TIMEOUT = 3  # seconds that the application has to answer, and a program to listen
-PATIENCE = 4.5  # seconds until a process ends that runs code which no thread can interrupt
+TIMEOUT = 2.5  # seconds that the application has to answer, and a program to listen
+PATIENCE = 4  # seconds until a process ends that runs code which no thread can interrupt
 HOST = "127.0.0.1:8000"  # as in the pages, whatever the port of a check
 FORM_TYPE = "application/x-www-form-urlencoded"
 
@@ -110,8 +110,8 @@ class Site:
             status = 0
         except http.client.IncompleteRead as error:
             status, page, what = 0, error.partial, f"{what}, but the page broke off"
-        except (http.client.HTTPException, OSError) as error:
-            what = f"was not answered: {error or type(error).__name__}"
+        except (http.client.HTTPException, OSError, UnicodeError) as error:  # of a Location, too
+            what = f"was not answered: {str(error).strip() or type(error).__name__}"
         finally:
             connection.close()
         answer = Answer(asked, status, what, self._trace(number))
