@@ -29,6 +29,7 @@ from todo_wsgi.xray.record.trace import Traces
 from todo_wsgi.xray.show.terminal import Printer
 from todo_wsgi.xray.show.viewer import listen, serving
 from todo_wsgi.xray.story.document import CALLS, Story
+from todo_wsgi.xray.story.lessons import place
 from todo_wsgi.xray.story.parts import tell
 from tutorial.checks import PATIENCE, Failed, Site
 
@@ -148,9 +149,11 @@ def show(failed: Failed, traces: Traces) -> None:
         print(f"    {line}")
     if failed.trace is None or failed.trace.is_running:
         return
-    for pattern, hint in HINTS.items():
-        if re.search(pattern, failed.trace.error) and not failed.trace.wrong:
-            print(f"    {hint}")
+    for failure in failed.trace.failures[-1:]:
+        what = f"{failure.kind}: {failure.message.rstrip('.')}."
+        hint = next((HINTS[pattern] for pattern in HINTS if re.search(pattern, what)), "")
+        if hint and not failed.trace.wrong:  # else the x-ray says what to do
+            print(f"    {place(failure.line)}: {what}\n    {hint}")
     story = masked(tell(failed.trace, traces))
     parts = {*failed.parts, *(mistake.part for mistake in story.summary.mistakes)}
     if failed.trace.error:
@@ -169,7 +172,7 @@ HINTS = {
     "EOFError": "input() asks at the terminal of the server. What a visitor types is in environ.",
     "KeyError": "Compare the spelling: of a key, or of a $name in a template.",
     "NameError": "Is it misspelled, or its import missing? In an f-string, {{ stands for {.",
-    "'NoneType' object": "A function returned None: does it lack its return?",
+    "NoneType": "A function returned None: does it lack its return?",
     "'dict' object has no attribute": 'environ is a dict: write environ["PATH_INFO"].',
     "'dict' object is not callable": "The order is: def app(environ, start_response).",
     "Invalid placeholder": "In a template, $$ stands for a dollar sign.",
