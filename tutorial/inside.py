@@ -171,6 +171,7 @@ def show(failed: Failed, traces: Traces) -> None:
 HINTS = {
     "EOFError": "input() asks at the terminal of the server. What a visitor types is in environ.",
     "KeyError": "Compare the spelling: of a key, or of a $name in a template.",
+    "name 'request'": "What came in is in environ; read_form returns the form.",
     "NameError": "Is it misspelled, or its import missing? In an f-string, {{ stands for {.",
     "NoneType": "A function returned None: does it lack its return?",
     "'dict' object has no attribute": 'environ is a dict: write environ["PATH_INFO"].',

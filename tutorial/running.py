@@ -53,6 +53,7 @@ def run(words: list[str], copy: Path, *, is_masked: bool = False) -> tuple[int, 
         **os.environ,
         "PYTHONPATH": str(Path(__file__).parent.parent),
         "PYTHONIOENCODING": "utf-8",
+        "PYTHONUNBUFFERED": "1",  # what a program printed before it got stuck may say why
         "COLUMNS": "100",
         "TUTORIAL_MASKED": "1" if is_masked else "",
     }

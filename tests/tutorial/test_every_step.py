@@ -24,18 +24,7 @@ from tutorial.running import check, copied, run
 pytestmark = pytest.mark.long
 
 FOLDERS = [folder_of(number) for number in STEPS]
-
-
 MISTAKES = [(folder, name) for folder in FOLDERS for name in building.mistakes_of(folder)]
-
-
-def check_with(folder: Path, mistake: Mistake) -> tuple[int, str]:
-    """Check a step with a mistake in it. Return the exit status, and the output in one line."""
-    with copied(folder) as copy:
-        file = copy / mistake.file
-        file.write_text(building.apply(mistake, building.read(file)), encoding="utf-8")
-        status, text = check(int(folder.name[0]), copy)
-    return status, one_line(text)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +38,15 @@ def test_a_mistake_fails_at_the_need_and_with_the_sentence_it_names(
     assert status == FAILED
     assert f"✗ {mistake.fails} " in text
     assert mistake.shows in text
+
+
+def check_with(folder: Path, mistake: Mistake) -> tuple[int, str]:
+    """Check a step with a mistake in it. Return the exit status, and the output in one line."""
+    with copied(folder) as copy:
+        file = copy / mistake.file
+        file.write_text(building.apply(mistake, building.read(file)), encoding="utf-8")
+        status, text = check(int(folder.name[0]), copy)
+    return status, one_line(text)
 
 
 # What else beginners write, in which step.
@@ -160,6 +158,12 @@ SLIPS = {
         {"values[0] for": "values for"},
         "POST / with text=milk is answered",
         "type 'list' is not supported. parse_qs returns a list for each name.",
+    ),
+    (4, "a habit of Flask"): Mistake(
+        "app.py",
+        {"read_form(environ)[": "request.form["},
+        "POST / with text=milk is answered",
+        "name 'request' is not defined. What came in is in environ",
     ),
     (4, "read without a number"): Mistake(
         "app.py",
