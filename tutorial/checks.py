@@ -20,6 +20,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from todo_wsgi.xray.record.trace import Trace, Traces
+from todo_wsgi.xray.story.document import FORM
 
 TIMEOUT = 2.5  # seconds that the application has to answer, and a program to listen
 PATIENCE = 4  # seconds until a process ends that runs code which no thread can interrupt
@@ -71,6 +72,15 @@ class Answer:
             details = f"{self._asked} {self._what}."
             raise Failed(need, f"{details}\n{hint}".rstrip(), self.trace, parts)
         print(f"  ✓ {need}", flush=True)
+
+    def needs_sized_reads(self) -> None:
+        """Print that the form was read as far as it goes, or else raise Failed."""
+        calls = {read.call for read in self.trace.reads} if self.trace else set()
+        need = "it reads as many bytes as were announced"
+        hint = (
+            """Write read(int(environ["CONTENT_LENGTH"])): read() waits for more, under wsgiref."""
+        )
+        self.needs(not {"read()", "read(-1)"} & calls, need, FORM, hint=hint)
 
 
 class Site:

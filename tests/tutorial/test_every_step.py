@@ -168,8 +168,8 @@ SLIPS = {
     (4, "read without a number"): Mistake(
         "app.py",
         {"read(length)": "read()"},
-        "it reads as many bytes as CONTENT_LENGTH says",
-        "Under python app.py, read() without a number waits for ever",
+        "it reads as many bytes as were announced",
+        'Write read(int(environ["CONTENT_LENGTH"])): read() waits for more, under wsgiref.',
     ),
     (4, "post in lower case"): Mistake(
         "app.py",

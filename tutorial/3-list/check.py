@@ -48,9 +48,6 @@ def exercise(site: Site) -> None:
     hint = """The form is in environ["wsgi.input"], as bytes; parse_qs decodes its text."""
     is_there = "milk and" in answer.text
     answer.needs(is_there, "POST / answers with the text that it got", FORM, hint=hint)
-    hint = """Write read(int(environ["CONTENT_LENGTH"])): read() waits for more, under wsgiref."""
-    calls = [read.call for read in answer.trace.reads] if answer.trace else []
-    is_sized = not {"read()", "read(-1)"} & {*calls}
-    answer.needs(is_sized, "it reads as many bytes as were announced", FORM, hint=hint)
+    answer.needs_sized_reads()
     is_escaped = "&lt;b&gt;" in answer.text
-    answer.needs(is_escaped, "a <b> in it is text, not HTML", TEMPLATE)
+    answer.needs(is_escaped, "a <b> in it is text, not HTML", RESPONSE)

@@ -33,16 +33,10 @@ def check(site: Site) -> None:
     answer.needs(has_field, 'and in it a field with name="text"', RESPONSE)
     post = site.post("/", {"text": "milk"})
     post.needs(post.status in (200, 302, 303), "POST / with text=milk is answered", FORM)
-    is_bounded = not post.trace or "read()" not in [read.call for read in post.trace.reads]
-    hint = "Under python app.py, read() without a number waits for ever: nothing ends the body."
-    post.needs(is_bounded, "it reads as many bytes as CONTENT_LENGTH says", FORM, hint=hint)
+    post.needs_sized_reads()
     page = site.get("/")
-    post.needs(
-        "milk" in page.text,
-        "the next GET / shows milk: it is saved",
-        SQL,
-        hint="It takes an INSERT and a COMMIT.",
-    )
+    hint = "It takes an INSERT and a COMMIT."
+    post.needs("milk" in page.text, "the next GET / shows milk: it is saved", SQL, hint=hint)
     post = site.post("/", {"text": "Grandma's cake"})
     page = site.get("/")
     post.needs("cake" in page.text, "an apostrophe is text: Grandma's cake", SQL)
