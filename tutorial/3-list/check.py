@@ -3,7 +3,7 @@
 import sqlite3
 from contextlib import closing
 
-from todo_wsgi.xray.story.document import CALLS, FORM, SQL, TEMPLATE
+from todo_wsgi.xray.story.document import CALLS, FORM, RESPONSE, SQL
 from tutorial.checks import Mistake, Site
 
 MISTAKES = {
@@ -27,11 +27,12 @@ def check(site: Site) -> None:
     answer = site.get("/")
     answer.needs(answer.status == 200, "GET / answers 200 OK", CALLS)
     for todo in ("laundry", "walk the dog"):
-        answer.needs(todo in answer.text, f"the page shows {todo!r}, from init_db.sql", SQL)
+        need = f"the page shows {todo!r}, from init_db.sql"
+        answer.needs(todo in answer.text, need, SQL, RESPONSE)
     insert("call <b>Grandma</b>")
     answer = site.get("/")
     answer.needs("Grandma" in answer.text, "the page shows a todo that another program added", SQL)
-    answer.needs("&lt;b&gt;" in answer.text, "its <b> is text, not HTML", TEMPLATE)
+    answer.needs("&lt;b&gt;" in answer.text, "its <b> is text, not HTML", RESPONSE)
 
 
 def insert(text: str) -> None:
@@ -47,9 +48,6 @@ def exercise(site: Site) -> None:
     hint = """The form is in environ["wsgi.input"], as bytes; parse_qs decodes its text."""
     is_there = "milk and" in answer.text
     answer.needs(is_there, "POST / answers with the text that it got", FORM, hint=hint)
-    hint = """Write read(int(environ["CONTENT_LENGTH"])): read() waits for more, under wsgiref."""
-    calls = [read.call for read in answer.trace.reads] if answer.trace else []
-    is_sized = not {"read()", "read(-1)"} & {*calls}
-    answer.needs(is_sized, "it reads as many bytes as were announced", FORM, hint=hint)
+    answer.needs_sized_reads()
     is_escaped = "&lt;b&gt;" in answer.text
-    answer.needs(is_escaped, "a <b> in it is text, not HTML", TEMPLATE)
+    answer.needs(is_escaped, "a <b> in it is text, not HTML", RESPONSE)

@@ -1,6 +1,6 @@
 """Step 6: a link changes nothing."""
 
-from todo_wsgi.xray.story.document import SQL, TEMPLATE
+from todo_wsgi.xray.story.document import RESPONSE, SQL
 from tutorial.checks import Mistake, Site
 
 MISTAKES = {
@@ -34,7 +34,7 @@ def check(site: Site) -> None:
         is_same = site.get("/").text == before.text
         answer.needs(is_same, "a program that follows all links changes nothing", SQL)
     press = site.button("Complete laundry")
-    before.needs(press is not None, "the page has a button 'Complete laundry'", TEMPLATE)
+    before.needs(press is not None, "the page has a button 'Complete laundry'", RESPONSE)
     assert press
     answer = press()
     answer.needs(answer.status == 303, "it answers 303 See Other", SQL)
