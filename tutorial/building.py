@@ -113,6 +113,5 @@ def console(folder: Path, kind: str, what: str) -> str:
             file.write_text(apply(mistake, read(file)), encoding="utf-8")
         if kind == "check":
             return f"$ python -m tutorial check {number}\n{check(number, copy, is_masked=True)[1]}"
-        arguments = ["--app", "app", *shlex.split(words)]
-        _, text = run(["xray", *arguments], copy, is_masked=True)
-        return f"$ python -m todo_wsgi.xray {shlex.join(arguments)}\n{text}"
+        _, text = run(["xray", "--app", "app", *shlex.split(words)], copy, is_masked=True)
+        return f"$ python -m todo_wsgi.xray --app app {words}\n{text}"

@@ -9,13 +9,13 @@ from tutorial.checks import Mistake, Site
 MISTAKES = {
     "a list in the program": Mistake(
         "app.py",
-        {"db.execute(sql).fetchall()": '[(2, "walk the dog"), (1, "laundry")]'},
+        {"db.execute(sql).fetchall()": '[("walk the dog",), ("laundry",)]'},
         fails="the page shows a todo that another program added",
         shows="6. SQL: none was seen",
     ),
     "a wrong name": Mistake(
         "app.py",
-        {"SELECT id, text FROM": "SELECT id, txt FROM"},
+        {"SELECT text FROM": "SELECT txt FROM"},
         fails="GET / answers 200 OK",
         shows="no such column: txt",
     ),

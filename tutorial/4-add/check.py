@@ -58,7 +58,7 @@ def exercise(site: Site) -> None:
     added = site.get("/").items - before
     post.needs(
         added == 1,
-        "who adds a todo, and reloads the page, has added one",
+        "adding a todo and reloading the page adds one",
         NEXT,
         hint="Answer the POST with the address of the page, and no page: 303 See Other.",
     )

@@ -17,9 +17,12 @@ MISTAKES = {
         fails="a program that follows all links changes nothing",
         shows="A GET changed 1 row.",
     ),
-    "everybody's": Mistake(
+    "no WHERE": Mistake(
         "app.py",
-        {"CURRENT_TIMESTAMP, NULL) WHERE id = ?": "CURRENT_TIMESTAMP, NULL) WHERE id = id OR ?"},
+        {
+            "NULL) WHERE id = ?": "NULL)",
+            "db.execute(sql, (todo_id,))": "db.execute(sql)",
+        },
         fails="'walk the dog' is as it was",
         shows="2 rows updated",
     ),
@@ -56,7 +59,7 @@ def exercise(site: Site) -> None:
     answer = press()
     answer.needs(
         site.button("Reopen laundry") is not None,
-        "who presses 'Complete laundry' twice has completed it",
+        "pressing 'Complete laundry' twice completes it",
         SQL,
         hint="Let the button say what you want, not what to turn around.",
     )

@@ -3,7 +3,7 @@ from urllib.parse import urlsplit
 MAX_BODY = 65_536  # bytes
 
 
-def find_problem(environ):
+def find_refusal(environ):
     if environ["REQUEST_METHOD"] != "POST":
         return None
     if int(environ.get("CONTENT_LENGTH") or 0) > MAX_BODY:
@@ -16,4 +16,5 @@ def is_from_another_site(environ):
     if site:
         return site not in ("same-origin", "none")
     origin = environ.get("HTTP_ORIGIN")
-    return origin and urlsplit(origin).netloc != environ["HTTP_HOST"]
+    host = environ.get("HTTP_HOST")
+    return bool(origin) and urlsplit(origin).netloc != host

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tutorial.checks import Failed, Mistake, Site, wait_for
 
-REHEARSAL = 'python3 -c "import app"\n'
+REHEARSAL = 'python3 -c "import app, waitress"\n'
 MISTAKES = {
     "begin anew at each push": Mistake(
         "hook",
