@@ -149,7 +149,8 @@ def show(failed: Failed, traces: Traces) -> None:
         print(f"    {line}")
     if failed.trace is None or failed.trace.is_running:
         return
-    for failure in failed.trace.failures[-1:]:
+    has_failed = failed.trace.error or failed.trace.code >= 500  # else the program goes on
+    for failure in failed.trace.failures[-1:] if has_failed else []:
         what = f"{failure.kind}: {failure.message.rstrip('.')}."
         hint = next((HINTS[pattern] for pattern in HINTS if re.search(pattern, what)), "")
         if hint and not failed.trace.wrong:  # else the x-ray says what to do
