@@ -121,7 +121,7 @@ SLIPS = {
         "app.py",
         {"<li>$text": "<li>$txet"},
         "GET / answers 200 OK",
-        "app.py:41: KeyError: 'txet'. Compare the spelling: of a key, or of a $name in a template",
+        "app.py:38: KeyError: 'txet'. Compare the spelling: of a key, or of a $name in a template",
     ),
     (3, "escaped twice"): Mistake(
         "app.py",
@@ -143,7 +143,7 @@ SLIPS = {
     ),
     (4, "no tuple"): Mistake(
         "app.py",
-        {"(text,)": "text"},
+        {'(?)", (text,)': '(?)", text'},
         "POST / with text=milk is answered",
         "there are 4 supplied. Pass a tuple with a value for each ?.",
     ),

@@ -12,9 +12,8 @@ def find_refusal(environ):
 
 
 def is_from_another_site(environ):
-    site = environ.get("HTTP_SEC_FETCH_SITE")
-    if site:
-        return site not in ("same-origin", "none")
-    origin = environ.get("HTTP_ORIGIN")
     host = environ.get("HTTP_HOST")
-    return bool(origin) and urlsplit(origin).netloc != host
+    origin = environ.get("HTTP_ORIGIN", f"http://{host}")
+    is_own = urlsplit(origin).netloc == host
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    return site not in ("same-origin", "none") if site else not is_own
