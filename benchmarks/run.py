@@ -47,6 +47,7 @@ Results = dict[str, list[float]]  # the values of all rounds, by the name of the
 WITHOUT_XRAY = "todo_wsgi without the files of the x-ray"
 WATCHED = "todo_wsgi --xray"
 BARE = "bare sqlite3 inserts, one thread"
+SEARCHES = {"the list itself": "", "a word in each todo": "more", "a word in no todo": "nowhere"}
 PACKAGES = ["waitress", "granian", "gunicorn", "Flask", "Jinja2", "bottle", "falcon"]
 
 
@@ -71,11 +72,14 @@ def main() -> None:
         print_table("Requests per second, with and without the x-ray", xray)
         latency = measure_latency(folder, rounds, sizes, masters)
         print_table("Median latency for one client, milliseconds", latency)
+        searching = measure_searching(folder, rounds, masters[settings.todos])
+        print_table(f"Search in {settings.todos:,} todos, one client, milliseconds", searching)
         starting = measure_starting(folder, rounds, masters, settings.todos)
         print_table("From process start to first response, seconds", starting)
         measure_memory(folder, masters[settings.todos], settings.requests)
     ratios = [
         *compare(reading, writing, latency, starting, sizes),
+        *compare_searches(searching),
         *compare_with_xray(xray),
     ]
     print("\n| ratio of medians | measured | aim |\n|---|---|---|")
@@ -213,11 +217,28 @@ def read_after_writing(server: Server) -> float:
         for _ in range(20):
             connection.request("POST", "/", "text=buy+milk", headers)
             connection.getresponse().read()
-            start = time.perf_counter()
-            connection.request("GET", "/")
-            connection.getresponse().read()
-            times.append((time.perf_counter() - start) * 1000)
+            times.append(time_page(connection, "/"))
     return statistics.median(times)
+
+
+def time_page(connection: HTTPConnection, path: str) -> float:
+    """Return how many milliseconds the answer takes."""
+    start = time.perf_counter()
+    connection.request("GET", path)
+    connection.getresponse().read()
+    return (time.perf_counter() - start) * 1000
+
+
+def measure_searching(folder: Path, rounds: Iterable[int], master: Path) -> Results:
+    """Measure the page by the word that it finds; with a `q`, it does not come from the cache."""
+    results: Results = defaultdict(list)
+    with running(ONE, folder, master=master) as server:
+        for _ in rounds:
+            for name, word in SEARCHES.items():
+                with closing(HTTPConnection("127.0.0.1", server.port)) as connection:
+                    times = [time_page(connection, f"/?q={word}") for _ in range(5)]
+                results[name].append(statistics.median(times))
+    return results
 
 
 def measure_starting(
@@ -285,6 +306,13 @@ def compare(
     yield f"start, {many} / 0 todos", ratio(starting, full, empty), "≤ 1.2"
     flask = f"{FLASK.name}, 50 todos"
     yield f"start, todo_wsgi / {FLASK.name}", ratio(starting, empty, flask), "≤ 0.6"
+
+
+def compare_searches(searching: Results) -> Iterator[tuple[str, float, str]]:
+    """Yield the same for each search, compared with the page of the list itself."""
+    (page, times), *searches = searching.items()
+    for name, values in searches:
+        yield f"search, {name} / {page}", statistics.median(values) / statistics.median(times), ""
 
 
 def compare_with_xray(xray: Results) -> Iterator[tuple[str, float, str]]:

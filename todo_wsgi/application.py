@@ -16,7 +16,7 @@ from todo_wsgi.http.errors import Forbidden, HTTPError, InternalServerError, Ser
 from todo_wsgi.http.request import SAFE_METHODS, Request
 from todo_wsgi.http.routing import Route, match
 from todo_wsgi.presentation import pages
-from todo_wsgi.presentation.static import ICON, STYLE
+from todo_wsgi.presentation.static import FILES
 from todo_wsgi.storage.database import Database
 from todo_wsgi.storage.errors import is_unavailable
 
@@ -40,8 +40,7 @@ ROUTES = [
     Route("GET", "/import", handlers.show_import),
     Route("POST", "/import", handlers.import_todos),
     Route("GET", "/healthz", handlers.check_health),
-    Route("GET", STYLE.path, STYLE.send),
-    Route("GET", ICON.path, ICON.send),
+    *(Route("GET", file.path, file.send) for file in FILES),
 ]
 
 

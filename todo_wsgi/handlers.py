@@ -258,7 +258,7 @@ def export_todos(request: Request, database: Database) -> FileResponse:
 
 
 def show_import(request: Request, database: Database) -> Response:
-    """GET /import: the form for a list in the todo.txt format."""
+    """GET /import: the form that adds several todos."""
     return pages.import_page()
 
 

@@ -1,8 +1,13 @@
 """The command line of the tutorial: copy a step, check a folder against it, build the pages."""
 
+import os
+import sys
+
+if __name__ == "__main__":  # in the learner's folder, whose html.py must not hide Python's own
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 import argparse
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +15,7 @@ from pathlib import Path
 
 from tutorial import building, running
 from tutorial.inside import DONE, EXERCISE_LEFT, HERE, folder_of
+from tutorial.running import files_of
 
 STEPS = sorted(int(path.name[0]) for path in HERE.glob("[1-9]-*"))
 
@@ -27,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("folder", type=Path, nargs="?", default=Path(), help="default: this")
     command.add_argument("--watch", action="store_true", help="check again when a file is saved")
     command = commands.add_parser("build", help="put code and outputs into the pages")
+    command.add_argument("folder", type=Path, nargs="?", default=HERE, help="default: tutorial/")
     command.add_argument("--check", action="store_true", help="only say whether that was done")
     given = parser.parse_args(arguments)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     if given.command == "build":
-        return building.build(is_check=given.check)
+        return building.build(given.folder, is_check=given.check)
     if given.command == "start":
         return start(given.step, given.folder)
     with suppress(KeyboardInterrupt):
@@ -41,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def start(number: int, folder: Path) -> int:
     """Copy the files of a step, unless one of them is there."""
-    names = [path.name for path in folder_of(number).iterdir() if path.is_file()]
-    names = sorted({*names} - {"README.md", "check.py"})
+    names = sorted({path.name for path in files_of(folder_of(number))} - {"README.md", "check.py"})
     taken = [name for name in names if (folder / name).exists()]
     if taken:
         print(
@@ -61,7 +67,9 @@ def watch(number: int, folder: Path) -> int:
     """Check whenever a file was saved, until Ctrl-C."""
     known: dict[Path, int] = {}
     while True:
-        files = {path: path.stat().st_mtime_ns for path in folder.glob("*.[ps][yq]*")}
+        files = known
+        with suppress(FileNotFoundError):  # editors replace files
+            files = {path: path.stat().st_mtime_ns for path in files_of(folder)}
         if files != known:
             known = files
             print("\x1b[2J\x1b[H" * sys.stdout.isatty(), end="")  # clears the screen

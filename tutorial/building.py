@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tutorial.checks import Mistake
-from tutorial.inside import HERE, rules_of
+from tutorial.inside import rules_of
 from tutorial.running import check, copied, run
 
 MARK = re.compile(r"<!-- (code|diff|mistake|check|xray)([^\n]*) -->\n")
@@ -26,19 +26,19 @@ FENCE = re.compile(rf"({MARK.pattern})```\w*\n.*?^```\n", re.DOTALL | re.MULTILI
 LANGUAGES = {"diff": "diff", "mistake": "diff", ".py": "python", ".sql": "sql", "": "sh"}
 
 
-def build(*, is_check: bool) -> int:
+def build(here: Path, *, is_check: bool) -> int:
     """Make all fences anew; or, for a check, only show what would change, and return 1 then."""
-    pages = sorted(HERE.glob("[1-9]-*/README.md"))
+    pages = sorted(here.glob("[1-9]-*/README.md"))
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(make_page, pages))
     stale = [(page, old, new) for page, (old, new) in zip(pages, made, strict=True) if old != new]
     for page, old, new in stale:
         if is_check:
-            print(f"{page.relative_to(HERE)} is stale. Run: python -m tutorial build")
+            print(f"{page.relative_to(here)} is stale. Run: python -m tutorial build")
             print(difference(old, new), end="")
         else:
             page.write_text(new, encoding="utf-8", newline="\n")
-            print(f"{page.relative_to(HERE)} is built")
+            print(f"{page.relative_to(here)} is built")
     return 1 if stale and is_check else 0
 
 
@@ -69,7 +69,7 @@ def fence(folder: Path, kind: str, what: str) -> str:
         text = (folder / what).read_text(encoding="utf-8")
     elif kind == "diff":
         old, new = what.split()
-        language, text = "diff", difference(read(HERE / old), read(folder / new))
+        language, text = "diff", difference(read(folder.parent / old), read(folder / new))
     elif kind == "mistake":
         mistake = mistakes_of(folder)[what]
         old = read(folder / mistake.file)
@@ -113,6 +113,5 @@ def console(folder: Path, kind: str, what: str) -> str:
             file.write_text(apply(mistake, read(file)), encoding="utf-8")
         if kind == "check":
             return f"$ python -m tutorial check {number}\n{check(number, copy, is_masked=True)[1]}"
-        arguments = ["--app", "app", *shlex.split(words)]
-        _, text = run(["xray", *arguments], copy, is_masked=True)
-        return f"$ python -m todo_wsgi.xray {shlex.join(arguments)}\n{text}"
+        _, text = run(["xray", "--app", "app", *shlex.split(words)], copy, is_masked=True)
+        return f"$ python -m todo_wsgi.xray --app app {words}\n{text}"

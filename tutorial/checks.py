@@ -20,9 +20,10 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from todo_wsgi.xray.record.trace import Trace, Traces
+from todo_wsgi.xray.story.document import FORM
 
-TIMEOUT = 3  # seconds that the application has to answer, and a program to listen
-PATIENCE = 4.5  # seconds until a process ends that runs code which no thread can interrupt
+TIMEOUT = 2.5  # seconds that the application has to answer, and a program to listen
+PATIENCE = 4  # seconds until a process ends that runs code which no thread can interrupt
 HOST = "127.0.0.1:8000"  # as in the pages, whatever the port of a check
 FORM_TYPE = "application/x-www-form-urlencoded"
 
@@ -72,6 +73,15 @@ class Answer:
             raise Failed(need, f"{details}\n{hint}".rstrip(), self.trace, parts)
         print(f"  ✓ {need}", flush=True)
 
+    def needs_sized_reads(self) -> None:
+        """Print that the form was read as far as it goes, or else raise Failed."""
+        calls = {read.call for read in self.trace.reads} if self.trace else set()
+        need = "it reads as many bytes as were announced"
+        hint = (
+            """Write read(int(environ["CONTENT_LENGTH"])): read() waits for more, under wsgiref."""
+        )
+        self.needs(not {"read()", "read(-1)"} & calls, need, FORM, hint=hint)
+
 
 class Site:
     """An application that is being served: at `port`, and with these `traces` of the x-ray."""
@@ -110,8 +120,8 @@ class Site:
             status = 0
         except http.client.IncompleteRead as error:
             status, page, what = 0, error.partial, f"{what}, but the page broke off"
-        except (http.client.HTTPException, OSError) as error:
-            what = f"was not answered: {error or type(error).__name__}"
+        except (http.client.HTTPException, OSError, UnicodeError) as error:  # of a Location, too
+            what = f"was not answered: {str(error).strip() or type(error).__name__}"
         finally:
             connection.close()
         answer = Answer(asked, status, what, self._trace(number))

@@ -29,11 +29,12 @@ from todo_wsgi.xray.record.trace import Traces
 from todo_wsgi.xray.show.terminal import Printer
 from todo_wsgi.xray.show.viewer import listen, serving
 from todo_wsgi.xray.story.document import CALLS, Story
+from todo_wsgi.xray.story.lessons import place
 from todo_wsgi.xray.story.parts import tell
 from tutorial.checks import PATIENCE, Failed, Site
 
 HERE = Path(__file__).parent
-DONE, EXERCISE_LEFT, FAILED = 0, 10, 11  # exit statuses, none of which Python has of its own
+DONE, EXERCISE_LEFT, FAILED = 10, 11, 12  # exit statuses: the learner's code may exit with 0
 IS_MASKED = bool(os.environ.get("TUTORIAL_MASKED"))  # as `build` wants it
 
 
@@ -45,7 +46,7 @@ def main() -> int:
         return check(int(words[0]), is_whole=what == "check")
     prepare()
     command.tell = lambda trace, traces: masked(tell(trace, traces))  # type: ignore[attr-defined]
-    return command.main(words)
+    return command.main(words) or DONE
 
 
 def check(number: int, *, is_whole: bool) -> int:
@@ -55,6 +56,7 @@ def check(number: int, *, is_whole: bool) -> int:
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     undo = watch_connections()
     try:
+        examine_files(folder)
         prepare()
         app = import_app()
     except Failed as failed:
@@ -71,6 +73,7 @@ def check(number: int, *, is_whole: bool) -> int:
             rules.exercise(site)
             status = DONE
         except Failed as failed:
+            faulthandler.dump_traceback_later(PATIENCE, exit=True)
             show(failed, xray.traces)
         finally:
             undo()
@@ -92,15 +95,36 @@ def rules_of(folder: Path) -> ModuleType:
     return module
 
 
+def examine_files(step: Path) -> None:
+    """Raise Failed if a file is missing here, or hides a module of Python."""
+    for name in "init_db.sql", "serve.py", "hook":
+        if (step / name).exists() and not os.path.exists(name):
+            details = "The page of this step shows what is in it. Save it beside app.py."
+            raise Failed(f"there is a file {name}", details, None, ())
+    for file in Path().glob("*.py"):
+        if file.stem in sys.stdlib_module_names & sys.modules.keys():
+            details = f"{file} hides Python's own module {file.stem}. Rename it."
+            raise Failed("no file is named like a module of Python", details, None, ())
+
+
 def prepare() -> None:
-    """Make the database of this folder. Raises Failed."""
-    if not os.path.exists("init_db.sql"):
-        return
-    try:
-        with closing(sqlite3.connect("todos.db")) as db:
-            db.executescript(Path("init_db.sql").read_text(encoding="utf-8"))
-    except sqlite3.Error as error:
-        raise Failed("init_db.sql makes the database", f"SQLite says: {error}", None, ()) from None
+    """Make the database of this folder, if it has an init_db.sql. Raises Failed."""
+    path = Path("init_db.sql")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    begin = 0
+    with closing(sqlite3.connect("todos.db")) as db:
+        for end in range(1, len(lines) + 1):
+            script = "\n".join(lines[begin:end])
+            if not sqlite3.complete_statement(script) and end < len(lines):
+                continue
+            try:
+                db.executescript(script)
+            except sqlite3.Error as error:
+                details = f"SQLite says of lines {begin + 1} to {end}: {error}."
+                if "syntax" in details:
+                    details += " Does the line before lack its comma?"
+                raise Failed("init_db.sql makes the database", details, None, ()) from None
+            begin = end
 
 
 def import_app() -> WSGIApplication:
@@ -123,8 +147,14 @@ def show(failed: Failed, traces: Traces) -> None:
     print(f"  ✗ {failed}")
     for line in failed.details.splitlines():
         print(f"    {line}")
-    if failed.trace is None:
+    if failed.trace is None or failed.trace.is_running:
         return
+    has_failed = failed.trace.error or failed.trace.code >= 500  # else the program goes on
+    for failure in failed.trace.failures[-1:] if has_failed else []:
+        what = f"{failure.kind}: {failure.message.rstrip('.')}."
+        hint = next((HINTS[pattern] for pattern in HINTS if re.search(pattern, what)), "")
+        if hint and not failed.trace.wrong:  # else the x-ray says what to do
+            print(f"    {place(failure.line)}: {what}\n    {hint}")
     story = masked(tell(failed.trace, traces))
     parts = {*failed.parts, *(mistake.part for mistake in story.summary.mistakes)}
     if failed.trace.error:
@@ -138,6 +168,24 @@ def show(failed: Failed, traces: Traces) -> None:
         print(f"    {line}".rstrip())
 
 
+# What to do about an exception, where its message does not say so.
+HINTS = {
+    "EOFError": "input() asks at the terminal of the server. What a visitor types is in environ.",
+    "KeyError": "Compare the spelling: of a key, or of a $name in a template.",
+    "name 'request'": "What came in is in environ; read_form returns the form.",
+    "NameError": "Is it misspelled, or its import missing? In an f-string, {{ stands for {.",
+    "NoneType": "A function returned None: does it lack its return?",
+    "'dict' object has no attribute": 'environ is a dict: write environ["PATH_INFO"].',
+    "'dict' object is not callable": "The order is: def app(environ, start_response).",
+    "Invalid placeholder": "In a template, $$ stands for a dollar sign.",
+    r"concatenate tuple \(not": 'Headers are a list of tuples: [("Location", "/")].',
+    "no such table": "init_db.sql makes the tables of todos.db. connect makes an empty database if "
+    "there is no file of that name.",
+    "no such column": "Is it misspelled? For a value, write ? and pass it: execute(sql, (value,)).",
+    "bindings": "Pass a tuple with a value for each ?. One value needs a comma, too: (text,).",
+    "type 'list'": "parse_qs returns a list for each name. Take its first value: [0].",
+    "closed database": "Read the rows, with fetchall(), before you close the connection.",
+}
 MASKS = {
     r"\b[\d.,]+ (ms|s)\b": r"… \1",
     r"\bprocess \d+": "process …",

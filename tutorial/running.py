@@ -13,6 +13,7 @@ from pathlib import Path
 from tutorial.inside import DONE, EXERCISE_LEFT, FAILED, folder_of
 
 LIMIT = 60  # seconds for a whole check
+MAX_SIZE = 1_000_000  # bytes of a file
 
 
 def check(number: int, folder: Path, *, is_masked: bool = False) -> tuple[int, str]:
@@ -31,9 +32,16 @@ def copied(folder: Path) -> Iterator[Path]:
     """Copy a folder for the `with` block, so that nobody's todos are touched."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         copy = Path(scratch).resolve() / "copy"
-        ignored = shutil.ignore_patterns(".git", ".venv", "*.db*", "__pycache__", "venv", "*.git")
-        shutil.copytree(folder, copy, ignore=ignored)
+        copy.mkdir()
+        for file in files_of(folder):
+            shutil.copy(file, copy)
         yield copy
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return what can belong to a program in a folder, which may be somebody's home."""
+    files = [path for path in folder.iterdir() if path.is_file() and ".db" not in path.name]
+    return [file for file in files if file.stat().st_size < MAX_SIZE]
 
 
 def run(words: list[str], copy: Path, *, is_masked: bool = False) -> tuple[int, str]:
@@ -45,6 +53,8 @@ def run(words: list[str], copy: Path, *, is_masked: bool = False) -> tuple[int, 
         **os.environ,
         "PYTHONPATH": str(Path(__file__).parent.parent),
         "PYTHONIOENCODING": "utf-8",
+        "PYTHONUNBUFFERED": "1",  # what a program printed before it got stuck may say why
+        "COLUMNS": "100",
         "TUTORIAL_MASKED": "1" if is_masked else "",
     }
     command = [sys.executable, "-P", "-m", "tutorial.inside", *words]
@@ -74,8 +84,12 @@ def explain(status: int, log: str, copy: Path) -> str:
     line = re.search(rf'File "{re.escape(str(copy))}.(.*)", line (\d+)', log)
     where = f" at {line[1]}, line {line[2]}" if line else ""
     if "Timeout (" in log:  # of faulthandler
-        guard = ' Move it below this line: if __name__ == "__main__":' * ("import_app" in log)
-        return f"Your program does not get any further{where}.{guard}"
+        guard = (
+            ' If it starts a server there, move that below this line: if __name__ == "__main__":'
+        )
+        return f"Your program is stuck{where}.{guard * ('import_app' in log)}"
     if status == -1:
         return f"The check did not end within {LIMIT} s."
-    return f"Your program ended the check, with exit status {status}{where}."
+    if status == 1 and "Traceback" in log:
+        return f"The check itself failed{where}: {log.splitlines()[-1]}"
+    return f"Your program ended, with exit status {status}. A server goes on to the next request."

@@ -133,6 +133,16 @@ def test_a_tutorial_database_is_upgraded_in_place(database: Path) -> None:
     assert database.stat().st_ino == inode
 
 
+def test_a_database_of_our_own_tutorial_is_upgraded_in_place(database: Path) -> None:
+    run_sql(database, (ROOT / "tutorial/9-push/init_db.sql").read_text(encoding="utf-8"))
+    run_sql(database, "UPDATE todos SET completed_at = CURRENT_TIMESTAMP WHERE text = 'laundry'")
+    app = create_app(database)
+    assert shown(in_process(app), "/?show=completed") == ["laundry"]
+    app.close()
+    assert read_texts(database) == ["laundry", "walk the dog"]
+    assert sorted(read_schema(database)[1]) == sorted(COLUMNS)
+
+
 def test_a_version_1_database_is_upgraded_in_place(database: Path) -> None:
     run_sql(database, VERSION_1_SCRIPT)
     app = create_app(database)

@@ -16,11 +16,11 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
 
-# The style sheet and the icon come from here, nothing comes from elsewhere, and no script runs.
+# Style sheet, icons and manifest come from here, nothing comes from elsewhere, and no script runs.
 # connect-src is for tools like Lighthouse, which fetch robots.txt as if the page did.
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    "default-src 'none'; style-src 'self'; img-src 'self'; manifest-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 SECURITY_HEADERS = (
     ("Content-Security-Policy", CONTENT_SECURITY_POLICY),

@@ -12,11 +12,12 @@ from typing import NamedTuple
 from todo_wsgi.http.errors import HTTPError
 from todo_wsgi.http.response import Response, status_text
 from todo_wsgi.presentation.listing import Listing
-from todo_wsgi.presentation.static import ICON, STYLE
+from todo_wsgi.presentation.static import HOME, ICON, MANIFEST, STYLE
 from todo_wsgi.presentation.templating import SafeHTML, escape, load_template
 from todo_wsgi.storage.models import MAX_COUNT, PAGE_SIZE, Todo
 
 _PAGE = load_template("page.html")
+_PATHS = {"style": STYLE.path, "icon": ICON.path, "home": HOME.path, "manifest": MANIFEST.path}
 _LIST = load_template("list.html")
 _FILTERS = load_template("filters.html")
 _FOOTER = load_template("footer.html").render()
@@ -116,6 +117,8 @@ def todo_page(
     content = _EDIT.render(
         id=todo.id,
         text=todo.text if text is None else text,
+        old=todo.text,
+        **_name_toggle(todo),
         back=listing.address(fragment=f"todo-{todo.id}"),
         listing=_render_listing(listing),
         **_render_problem(problem),
@@ -124,9 +127,9 @@ def todo_page(
 
 
 def import_page(*, text: str = "", problem: str = "") -> Response:
-    """Return the page that takes a todo.txt; `problem` says what is wrong with its `text`."""
+    """Return the page that adds several todos; `problem` says what is wrong with its `text`."""
     content = _IMPORT.render(text=text, **_render_problem(problem))
-    return _form_page("Import todos", content, problem)
+    return _form_page("Add several todos", content, problem)
 
 
 def error_page(error: HTTPError, typed: str = "", trace: str = "") -> Response:
@@ -202,8 +205,7 @@ def _render_todo(
         changed="changed" if is_changed else "",
         open="open" if is_changed and is_open else "",
         state="completed" if todo.is_completed else "active",
-        action="reopen" if todo.is_completed else "complete",
-        label="Reopen" if todo.is_completed else "Complete",
+        **_name_toggle(todo),
         edit=listing.address(f"/todos/{todo.id}"),
         moves=_join(
             _MOVE.render(id=todo.id, text=todo.text, way=way, where=where, past=past.id)
@@ -282,7 +284,13 @@ def _render_pager(listing: Listing, todos: list[Todo], above: list[Todo]) -> Saf
     )
 
 
-# Parts of all pages
+# Parts of several pages
+
+
+def _name_toggle(todo: Todo) -> dict[str, str]:
+    """Return the values for the button that completes a todo, or reopens it."""
+    action = "reopen" if todo.is_completed else "complete"
+    return {"action": action, "label": action.capitalize()}
 
 
 def _render_problem(problem: str, *, focus: bool = False) -> dict[str, str]:
@@ -321,5 +329,5 @@ def _page(
     status: HTTPStatus,
     headers: Iterable[tuple[str, str]] = (),
 ) -> Response:
-    body = _PAGE.render(title=title, content=content, style=STYLE.path, icon=ICON.path)
+    body = _PAGE.render(title=title, content=content, **_PATHS)
     return Response(body, status=status, headers=headers)

@@ -19,9 +19,10 @@ from todo_wsgi.storage.resources import read_resource
 
 logger = logging.getLogger("todo_wsgi")
 
-# The project grew from a tutorial, whose files are upgraded, too.
+# The files of two tutorials are upgraded, too: of that which the project grew from, and of its own.
 _TUTORIAL_COLUMNS = {"id", "text", "created_at"}
-_VERSION_1_COLUMNS = _TUTORIAL_COLUMNS | {"completed_at", "deleted_at"}
+_OWN_TUTORIAL_COLUMNS = _TUTORIAL_COLUMNS | {"completed_at"}
+_VERSION_1_COLUMNS = _OWN_TUTORIAL_COLUMNS | {"deleted_at"}
 _ADDED_COLUMNS = {  # since the tutorial, in their order
     "completed_at": "TIMESTAMP",
     "deleted_at": "TIMESTAMP",
@@ -109,7 +110,8 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
                 f"{path} was made by a newer version of todo_wsgi (its schema is {original}, "
                 f"this one knows {wanted.version}). Update todo_wsgi, or choose another file."
             )
-        if found.columns == _TUTORIAL_COLUMNS or found.columns >= _VERSION_1_COLUMNS:
+        is_of_tutorial = found.columns in (_TUTORIAL_COLUMNS, _OWN_TUTORIAL_COLUMNS)
+        if is_of_tutorial or found.columns >= _VERSION_1_COLUMNS:
             for name, definition in _ADDED_COLUMNS.items():
                 if name not in found.columns:
                     connection.execute(f"ALTER TABLE todos ADD COLUMN {name} {definition}")

@@ -1,6 +1,6 @@
 """Step 2: text becomes HTML in one place."""
 
-from todo_wsgi.xray.story.document import ENVIRON, RESPONSE, TEMPLATE
+from todo_wsgi.xray.story.document import ENVIRON, RESPONSE
 from tutorial.checks import Mistake, Site
 
 MISTAKES = {
@@ -14,7 +14,7 @@ MISTAKES = {
         "app.py",
         {"str(len(body))": "str(len(page))"},
         fails="a Greek name arrives whole: Ελένη",
-        shows="Count the bytes, as in len(page.encode()), not the characters",
+        shows="Count bytes, as in len(page.encode()), not characters",
     ),
 }
 
@@ -28,7 +28,7 @@ def check(site: Site) -> None:
     answer = site.get("/?name=Ada")
     answer.needs("Ada" in answer.text, "GET /?name=Ada greets Ada", ENVIRON)
     answer = site.get("/?name=%3Cu%3EAda")
-    answer.needs("&lt;u&gt;Ada" in answer.text, "a name with < and > is text, not HTML", TEMPLATE)
+    answer.needs("&lt;u&gt;Ada" in answer.text, "a name with < and > is text, not HTML", RESPONSE)
     answer = site.get("/?name=%CE%95%CE%BB%CE%AD%CE%BD%CE%B7")
     is_whole = "Ελένη" in answer.text and "</h1>" in answer.text
     answer.needs(is_whole, "a Greek name arrives whole: Ελένη", RESPONSE)

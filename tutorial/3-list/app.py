@@ -20,24 +20,21 @@ def app(environ, start_response):
     else:
         status, page = "404 Not Found", "There is nothing here."
     body = page.encode()
-    headers = [
-        ("Content-Type", "text/html; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-    ]
+    headers = [("Content-Type", "text/html; charset=utf-8")]
     start_response(status, headers)
     return [body]
 
 
 # The model: all the SQL.
 def read_todos(db):
-    sql = "SELECT id, text FROM todos ORDER BY id DESC"
+    sql = "SELECT text FROM todos ORDER BY id DESC"
     return db.execute(sql).fetchall()
 
 
-# The view: all the HTML.
+# The view: HTML from what the model has read.
 def make_page(todos):
     items = ""
-    for number, text in todos:
+    for (text,) in todos:
         items += ITEM.substitute(text=html.escape(text))
     return PAGE.substitute(items=items)
 

@@ -22,10 +22,7 @@ def app(environ, start_response):
     with closing(sqlite3.connect("todos.db")) as db:
         status, page = respond(db, environ)
     body = page.encode()
-    headers = [
-        ("Content-Type", "text/html; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-    ]
+    headers = [("Content-Type", "text/html; charset=utf-8")]
     start_response(status, headers)
     return [body]
 
@@ -40,15 +37,15 @@ def respond(db, environ):
 
 
 def read_form(environ):
-    length = int(environ["CONTENT_LENGTH"])
-    body = environ["wsgi.input"].read(length)
-    fields = parse_qs(body.decode(), keep_blank_values=True)
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    body = environ["wsgi.input"].read(length).decode(errors="replace")
+    fields = parse_qs(body, keep_blank_values=True)
     return {name: values[0] for name, values in fields.items()}
 
 
 # The model: all the SQL.
 def read_todos(db):
-    sql = "SELECT id, text FROM todos ORDER BY id DESC"
+    sql = "SELECT text FROM todos ORDER BY id DESC"
     return db.execute(sql).fetchall()
 
 
@@ -57,10 +54,10 @@ def add_todo(db, text):
     db.commit()
 
 
-# The view: all the HTML.
+# The view: HTML from what the model has read.
 def make_page(todos):
     items = ""
-    for number, text in todos:
+    for (text,) in todos:
         items += ITEM.substitute(text=html.escape(text))
     return PAGE.substitute(items=items)
 

@@ -27,10 +27,7 @@ def app(environ, start_response):
     with closing(sqlite3.connect("todos.db")) as db:
         status, headers, page = respond(db, environ)
     body = page.encode()
-    headers += [
-        ("Content-Type", "text/html; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-    ]
+    headers += [("Content-Type", "text/html; charset=utf-8")]
     start_response(status, headers)
     return [body]
 
@@ -71,9 +68,9 @@ ROUTES = {
 
 
 def read_form(environ):
-    length = int(environ["CONTENT_LENGTH"])
-    body = environ["wsgi.input"].read(length)
-    fields = parse_qs(body.decode(), keep_blank_values=True)
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    body = environ["wsgi.input"].read(length).decode(errors="replace")
+    fields = parse_qs(body, keep_blank_values=True)
     return {name: values[0] for name, values in fields.items()}
 
 
@@ -88,24 +85,24 @@ def add_todo(db, text):
     db.commit()
 
 
-def toggle_todo(db, number):
+def toggle_todo(db, todo_id):
     sql = """UPDATE todos SET completed_at = iif(
         completed_at IS NULL, CURRENT_TIMESTAMP, NULL) WHERE id = ?"""
-    db.execute(sql, (number,))
+    db.execute(sql, (todo_id,))
     db.commit()
 
 
-# The view: all the HTML.
+# The view: HTML from what the model has read.
 def make_page(todos, problem=""):
     items = ""
-    for number, text, completed_at in todos:
+    for todo_id, text, completed_at in todos:
         items += ITEM.substitute(
-            id=number,
+            id=todo_id,
             text=html.escape(text),
             mark="☑" if completed_at else "☐",
             act="Reopen" if completed_at else "Complete",
         )
-    return PAGE.substitute(items=items, problem=problem)
+    return PAGE.substitute(items=items, problem=html.escape(problem))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Step 6: a link changes nothing."""
 
-from todo_wsgi.xray.story.document import SQL, TEMPLATE
+from todo_wsgi.xray.story.document import RESPONSE, SQL
 from tutorial.checks import Mistake, Site
 
 MISTAKES = {
@@ -17,9 +17,12 @@ MISTAKES = {
         fails="a program that follows all links changes nothing",
         shows="A GET changed 1 row.",
     ),
-    "everybody's": Mistake(
+    "no WHERE": Mistake(
         "app.py",
-        {"CURRENT_TIMESTAMP, NULL) WHERE id = ?": "CURRENT_TIMESTAMP, NULL) WHERE id = id OR ?"},
+        {
+            "NULL) WHERE id = ?": "NULL)",
+            "db.execute(sql, (todo_id,))": "db.execute(sql)",
+        },
         fails="'walk the dog' is as it was",
         shows="2 rows updated",
     ),
@@ -34,7 +37,7 @@ def check(site: Site) -> None:
         is_same = site.get("/").text == before.text
         answer.needs(is_same, "a program that follows all links changes nothing", SQL)
     press = site.button("Complete laundry")
-    before.needs(press is not None, "the page has a button 'Complete laundry'", TEMPLATE)
+    before.needs(press is not None, "the page has a button 'Complete laundry'", RESPONSE)
     assert press
     answer = press()
     answer.needs(answer.status == 303, "it answers 303 See Other", SQL)
@@ -56,7 +59,7 @@ def exercise(site: Site) -> None:
     answer = press()
     answer.needs(
         site.button("Reopen laundry") is not None,
-        "who presses 'Complete laundry' twice has completed it",
+        "pressing 'Complete laundry' twice completes it",
         SQL,
         hint="Let the button say what you want, not what to turn around.",
     )

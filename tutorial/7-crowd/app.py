@@ -28,10 +28,7 @@ def app(environ, start_response):
     with closing(sqlite3.connect("todos.db")) as db:
         status, headers, page = respond(db, environ)
     body = page.encode()
-    headers += [
-        ("Content-Type", "text/html; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-    ]
+    headers += [("Content-Type", "text/html; charset=utf-8")]
     start_response(status, headers)
     return [body]
 
@@ -56,13 +53,13 @@ def add(db, environ):
     if not text:
         page = make_page(read_todos(db), "Type what there is to do.")
         return "422 Unprocessable Content", [], page
-    change_todos(db, "add", text)
+    add_todo(db, text)
     return "303 See Other", [("Location", "/")], ""
 
 
 def change(db, environ):
     what = environ["PATH_INFO"].removeprefix("/")
-    change_todos(db, what, read_form(environ).get("id"))
+    change_todo(db, what, read_form(environ)["id"])
     return "303 See Other", [("Location", "/")], ""
 
 
@@ -75,9 +72,9 @@ ROUTES = {
 
 
 def read_form(environ):
-    length = int(environ["CONTENT_LENGTH"])
-    body = environ["wsgi.input"].read(length)
-    fields = parse_qs(body.decode(), keep_blank_values=True)
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    body = environ["wsgi.input"].read(length).decode(errors="replace")
+    fields = parse_qs(body, keep_blank_values=True)
     return {name: values[0] for name, values in fields.items()}
 
 
@@ -87,13 +84,17 @@ def read_todos(db):
     return db.execute(sql).fetchall()
 
 
-def change_todos(db, what, value):
-    db.execute(CHANGES[what], (value,))
+def add_todo(db, text):
+    db.execute("INSERT INTO todos (text) VALUES (?)", (text,))
+    db.commit()
+
+
+def change_todo(db, what, todo_id):
+    db.execute(CHANGES[what], (todo_id,))
     db.commit()
 
 
 CHANGES = {
-    "add": "INSERT INTO todos (text) VALUES (?)",
     "complete": """UPDATE todos
         SET completed_at = CURRENT_TIMESTAMP WHERE id = ?""",
     "reopen": "UPDATE todos SET completed_at = NULL WHERE id = ?",
@@ -101,15 +102,15 @@ CHANGES = {
 }
 
 
-# The view: all the HTML.
+# The view: HTML from what the model has read.
 def make_page(todos, problem=""):
     items = ""
-    for number, text, completed_at in todos:
+    for todo_id, text, completed_at in todos:
         items += ITEM.substitute(
-            id=number,
+            id=todo_id,
             text=html.escape(text),
             mark="☑" if completed_at else "☐",
             act="Reopen" if completed_at else "Complete",
             path="/reopen" if completed_at else "/complete",
         )
-    return PAGE.substitute(items=items, problem=problem)
+    return PAGE.substitute(items=items, problem=html.escape(problem))

@@ -46,7 +46,7 @@ def check(site: Site) -> None:
         with socket.create_connection(("127.0.0.1", server.port)) as slow:
             slow.sendall(b"GET / HTTP/1.1\r\n")
             answer = server.get("/")
-            answer.needs(answer.status == 200, "one whose request comes slowly holds up nobody")
+            answer.needs(answer.status == 200, "a slow request holds up nobody")
         server.post("/", {"text": "second"})
         page = site.get("/")
         need = "the first process shows what a second one has saved"

@@ -5,7 +5,7 @@ from contextlib import closing
 from string import Template
 from urllib.parse import parse_qs
 
-from guard import find_problem
+from guard import find_refusal
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -25,6 +25,7 @@ ITEM = Template("""<li>$mark $text
 <button name="id" value="$id" formaction="/delete">Delete $text</button>
 </form></li>
 """)
+SORRY = "That is our mistake. <a href='/'>Back to the list</a>"
 
 
 def app(environ, start_response):
@@ -33,22 +34,18 @@ def app(environ, start_response):
             status, headers, page = respond(db, environ)
     except Exception:
         traceback.print_exc(file=environ["wsgi.errors"])
-        page = "That is our mistake. <a href='/'>Back to the list</a>"
-        status, headers = "500 Internal Server Error", []
+        status, headers, page = "500 Internal Server Error", [], SORRY
     body = page.encode()
-    headers += [
-        ("Content-Type", "text/html; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-    ]
+    headers += [("Content-Type", "text/html; charset=utf-8")]
     start_response(status, headers)
     return [body]
 
 
 # The controller: what to do for each request.
 def respond(db, environ):
-    problem = find_problem(environ)
-    if problem:
-        return problem, [], f"{problem}. Use the form of the list."
+    refusal = find_refusal(environ)
+    if refusal:
+        return refusal, [], f"{refusal}. Use the form of the list."
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
     if path not in ROUTES:
         return "404 Not Found", [], "There is nothing here."
@@ -67,13 +64,13 @@ def add(db, environ):
     if not 1 <= len(text) <= 500:
         page = make_page(read_todos(db), "Type 1 to 500 characters.")
         return "422 Unprocessable Content", [], page
-    change_todos(db, "add", text)
+    add_todo(db, text)
     return "303 See Other", [("Location", "/")], ""
 
 
 def change(db, environ):
     what = environ["PATH_INFO"].removeprefix("/")
-    change_todos(db, what, read_form(environ).get("id"))
+    change_todo(db, what, read_form(environ)["id"])
     return "303 See Other", [("Location", "/")], ""
 
 
@@ -86,9 +83,9 @@ ROUTES = {
 
 
 def read_form(environ):
-    length = int(environ["CONTENT_LENGTH"])
-    body = environ["wsgi.input"].read(length)
-    fields = parse_qs(body.decode(), keep_blank_values=True)
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    body = environ["wsgi.input"].read(length).decode(errors="replace")
+    fields = parse_qs(body, keep_blank_values=True)
     return {name: values[0] for name, values in fields.items()}
 
 
@@ -98,13 +95,17 @@ def read_todos(db):
     return db.execute(sql).fetchall()
 
 
-def change_todos(db, what, value):
-    db.execute(CHANGES[what], (value,))
+def add_todo(db, text):
+    db.execute("INSERT INTO todos (text) VALUES (?)", (text,))
+    db.commit()
+
+
+def change_todo(db, what, todo_id):
+    db.execute(CHANGES[what], (todo_id,))
     db.commit()
 
 
 CHANGES = {
-    "add": "INSERT INTO todos (text) VALUES (?)",
     "complete": """UPDATE todos
         SET completed_at = CURRENT_TIMESTAMP WHERE id = ?""",
     "reopen": "UPDATE todos SET completed_at = NULL WHERE id = ?",
@@ -112,15 +113,15 @@ CHANGES = {
 }
 
 
-# The view: all the HTML.
+# The view: HTML from what the model has read.
 def make_page(todos, problem=""):
     items = ""
-    for number, text, completed_at in todos:
+    for todo_id, text, completed_at in todos:
         items += ITEM.substitute(
-            id=number,
+            id=todo_id,
             text=html.escape(text),
             mark="☑" if completed_at else "☐",
             act="Reopen" if completed_at else "Complete",
             path="/reopen" if completed_at else "/complete",
         )
-    return PAGE.substitute(items=items, problem=problem)
+    return PAGE.substitute(items=items, problem=html.escape(problem))

@@ -19,7 +19,7 @@ MISTAKES = {
     "no limit": Mistake(
         "guard.py",
         {
-            '    if int(environ["CONTENT_LENGTH"]) > MAX_BODY:\n'
+            '    if int(environ.get("CONTENT_LENGTH") or 0) > MAX_BODY:\n'
             '        return "413 Content Too Large"\n': ""
         },
         fails="a body of 300 kB is refused: 413",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tutorial.checks import Failed, Mistake, Site, wait_for
 
-REHEARSAL = 'python3 -c "import app"\n'
+REHEARSAL = 'python3 -c "import app, waitress"\n'
 MISTAKES = {
     "begin anew at each push": Mistake(
         "hook",
@@ -31,8 +31,8 @@ MISTAKES = {
     "no rehearsal": Mistake(
         "hook",
         {REHEARSAL: ""},
-        fails="git refuses a version with a syntax error",
-        shows="git accepted it",
+        fails="and the version before it runs on",
+        shows="SyntaxError: '(' was never closed",
     ),
 }
 # What the check adds to app.py to make a new version of it.
@@ -62,7 +62,8 @@ def check(_: Site) -> None:
         answer.needs(is_there, "a todo that was added before is still there", hint=hint)
         server.push("git refuses a version with a syntax error", "(\n", is_refused=True)
         answer = server.site.get("/")
-        answer.needs(answer.status == 200, "and the version before it runs on")
+        runs_on = answer.status == 200
+        answer.needs(runs_on, "and the version before it runs on", hint=server.log())
 
 
 def exercise(_: Site) -> None:
@@ -109,7 +110,8 @@ class Server:
             what = "git accepted it." if is_refused else f"git said:\n{text}"
             raise Failed(need, what, None, ())
         print(f"  ✓ {need}")
-        wait_for(self.site.port, self._folder / "log")
+        if not is_refused:
+            wait_for(self.site.port, self._folder / "log")
 
     def log(self) -> str:
         """Return the last line that the program on the server printed."""

@@ -3,17 +3,17 @@ from urllib.parse import urlsplit
 MAX_BODY = 65_536  # bytes
 
 
-def find_problem(environ):
+def find_refusal(environ):
     if environ["REQUEST_METHOD"] != "POST":
         return None
-    if int(environ["CONTENT_LENGTH"]) > MAX_BODY:
+    if int(environ.get("CONTENT_LENGTH") or 0) > MAX_BODY:
         return "413 Content Too Large"
     return "403 Forbidden" if is_from_another_site(environ) else None
 
 
 def is_from_another_site(environ):
+    host = environ.get("HTTP_HOST")
+    origin = environ.get("HTTP_ORIGIN", f"http://{host}")
+    is_own = urlsplit(origin).netloc == host
     site = environ.get("HTTP_SEC_FETCH_SITE")
-    if site:
-        return site not in ("same-origin", "none")
-    origin = environ.get("HTTP_ORIGIN")
-    return origin and urlsplit(origin).netloc != environ["HTTP_HOST"]
+    return site not in ("same-origin", "none") if site else not is_own

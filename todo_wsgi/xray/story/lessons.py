@@ -137,7 +137,7 @@ def _get_and_post(trace: Trace, _: Traces) -> Facts:
         yield f"A {trace.method} {may}. This one changed {rows}."
 
 
-@lesson("A link must not delete anything", part=SQL, step="6-buttons")
+@lesson("A link must not change anything", part=SQL, step="6-buttons")
 def _links_change_nothing(trace: Trace, _: Traces) -> Facts:
     if trace.method in SAFE_METHODS and trace.rows_changed:
         yield Mistake(
@@ -279,12 +279,10 @@ def _content_length_counts_bytes(trace: Trace, _: Traces) -> Facts:
         or (trace.wrong or trace.error or trace.is_servers_page)
     ):
         return
-    what = f"takes only the first {declared}" if declared < size else "waits for more"
-    yield Mistake(
-        f"Content-Length is {declared}, but the body has {size} bytes: the browser {what}. Count "
-        "the bytes, as in len(page.encode()), not the characters; or leave the header out, and "
-        "the server adds it."
-    )
+    less = f"takes only the first {declared}. Count bytes, as in len(page.encode()), not characters"
+    what = less if declared < size else "waits for more. Return all that was counted"
+    text = f"Content-Length is {declared}, but the body has {size} bytes: the browser {what}; or "
+    yield Mistake(f"{text}leave the header out, and the server adds it.")
 
 
 @lesson("What is sent cannot be taken back", part=RESPONSE)
