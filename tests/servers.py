@@ -141,10 +141,10 @@ def get(path: str = "/", *headers: str) -> bytes:
     return request("GET", path, *headers)
 
 
-def post(body: bytes, *headers: str) -> bytes:
-    """Return the bytes of the POST that adds a todo."""
+def post(body: bytes, *headers: str, path: str = "/") -> bytes:
+    """Return the bytes of the POST that adds a todo, or does what `path` says."""
     form = ("Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}")
-    return request("POST", "/", *form, *headers) + body
+    return request("POST", path, *form, *headers) + body
 
 
 def request(method: str, path: str, *headers: str) -> bytes:

@@ -6,15 +6,17 @@ import html
 import re
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from conftest import fill, run_sql, shown
+from conftest import fill, in_process, run_sql, shown
 from werkzeug.test import Client, TestResponse
 
+from todo_wsgi import Application
 from todo_wsgi.storage import undo as undo_module
 
 Rows = Callable[[], list[tuple[object, ...]]]
@@ -274,6 +276,136 @@ def test_a_foreign_deleted_at_value_never_causes_a_purge(
     assert three.post("/todos/2/delete").status_code == 303
 
 
+@pytest.mark.parametrize(("completed", "index"), [("3", 0), ("2", 1), ("1", 2)])
+@pytest.mark.parametrize("show", ["active", "completed"])
+def test_undo_appears_in_place_of_a_todo_that_the_filter_hides_now(
+    three: Client, rows: Rows, show: str, completed: str, index: int
+) -> None:
+    action, told = "complete", "Completed"
+    if show == "completed":
+        act(three, "/complete-all")
+        action, told = "reopen", "Reopened"
+    before, places = rows(), range(3)
+    page = act(three, f"/todos/{completed}/{action}", show=show)
+    items = re.findall(r"<li .*?</li>", page.text, re.DOTALL)
+    text = {"3": "honey", "2": "bread", "1": "milk"}[completed]
+    assert [f"{told} &quot;{text}&quot;" in item for item in items] == [n == index for n in places]
+    assert title(page).startswith(f"{told}: {text}, ")
+    undo(three, page, show=show)
+    assert [row[:2] for row in rows()] == [row[:2] for row in before]
+    assert shown(three, f"/?show={show}") == ["honey", "bread", "milk"]
+
+
+def test_the_button_undo_has_the_focus_where_a_row_is_gone(three: Client) -> None:
+    for path, show in (("/todos/2/complete", "active"), ("/todos/2/reopen", "completed")):
+        location = three.post(path, data={"show": show}).headers["Location"]
+        assert "#" not in location  # a fragment would take the focus from the button
+        assert "autofocus>Undo<" in three.get(location).text
+
+
+def test_a_row_that_is_still_there_needs_no_undo(three: Client) -> None:
+    assert not has_undo(act(three, "/todos/2/complete"))
+    assert not has_undo(act(three, "/todos/2/reopen"))
+    assert not has_undo(act(three, "/todos/2/reopen", show="active"))
+
+
+def test_undo_takes_back_what_was_added(three: Client) -> None:
+    page = act(three, "/", text="cake")
+    assert "Added &quot;cake&quot;" in page.text
+    assert 'formaction="/todos/4/delete"' in page.text
+    page = undo(three, page)
+    assert title(page) == "Deleted: cake, 3 items left"
+    undo(three, page)
+    assert shown(three) == ["cake", "honey", "bread", "milk"]
+
+
+def test_undo_deletes_an_import_as_a_whole(three: Client) -> None:
+    page = act(three, "/import", text="tea\nx coffee\ncocoa")
+    assert title(page) == "Added 3 todos, 5 items left"
+    assert page.text.index("Undo</button>") < page.text.index("tea")
+    page = undo(three, page)
+    assert title(page) == "Undone, 3 items left"
+    assert shown(three) == ["honey", "bread", "milk"]
+    page = undo(three, page)
+    assert title(page) == "Undone, 5 items left"
+    assert shown(three)[:4] == ["tea", "coffee", "cocoa", "honey"]
+
+
+def test_a_second_click_on_undo_of_an_import_changes_nothing(three: Client, rows: Rows) -> None:
+    page = act(three, "/import", text="tea\ncocoa")
+    undone = undo(three, page)
+    after = rows()
+    assert undo(three, page).text == undone.text
+    assert rows() == after
+
+
+def test_two_imports_are_undone_separately(client: Client) -> None:
+    pages = [act(client, "/import", text=text) for text in ("tea\ncocoa", "milk\nhoney")]
+    undo(client, pages[0])
+    assert shown(client) == ["milk", "honey"]
+    undo(client, pages[1])
+    assert shown(client) == []
+
+
+def test_an_import_of_one_line_is_told_and_undone(client: Client) -> None:
+    page = act(client, "/import", text="tea")
+    assert title(page) == "Added 1 todo, 1 item left"
+    assert title(undo(client, page)) == "Undone: tea, 0 items left"
+
+
+def test_undo_of_an_import_leaves_alone_what_was_deleted_before(client: Client) -> None:
+    page = act(client, "/import", text="tea\ncocoa\ncoffee")
+    act(client, "/todos/1/delete")
+    assert "Added 2 todos" in client.get(page.request.full_path).text
+    undone = undo(client, page)
+    assert shown(client) == []
+    undo(client, undone)
+    assert shown(client) == ["tea", "cocoa"]
+
+
+def test_undo_of_an_import_whose_todos_are_gone_for_good(client: Client, database: Path) -> None:
+    page = act(client, "/import", text="tea\ncocoa")
+    run_sql(database, "DELETE FROM todos")
+    assert title(undo(client, page)) == "Todos, 0 items left"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{first}-{last}-000000000000000",
+        "{first}-{last}-",
+        "{first}-{last}-%",
+        "{first}-{last}-{digits}0",
+        "{first}-{last}-%{digits}",
+        "{first}-{last}- {digits}",
+        "{last}-{first}-{digits}",
+        "{first}-9223372036854775808-{digits}",
+        "-1-{last}-{digits}",
+        "٤-{last}-{digits}",
+        "{digits}",
+        "1-0-",
+        "0-999-_______________",
+        "' OR 1 --",
+    ],
+)
+def test_a_forged_name_of_an_import_finds_nothing(three: Client, rows: Rows, name: str) -> None:
+    location = three.post("/import", data={"text": "tea\ncocoa"}).headers["Location"]
+    first, last, digits = location.partition("imported=")[2].split("-")
+    assert (first, last, len(digits)) == ("4", "5", 15)
+    before = rows()
+    forged = name.format(first=first, last=last, digits=digits)
+    assert not has_undo(three.get("/", query_string={"imported": forged}))
+    assert title(act(three, "/undo", imported=forged)) == "Todos, 5 items left"
+    assert rows() == before
+
+
+def test_a_wider_range_of_ids_finds_no_other_todo(three: Client) -> None:
+    location = three.post("/import", data={"text": "tea\ncocoa"}).headers["Location"]
+    digits = location.rpartition("-")[2]
+    act(three, "/undo", imported=f"1-999999999999999999-{digits}")
+    assert shown(three) == ["honey", "bread", "milk"]
+
+
 # Bulk actions
 
 
@@ -352,8 +484,8 @@ def test_undo_skips_todos_that_changed_since(three: Client) -> None:
 
 
 def test_bulk_buttons_appear_only_when_they_apply(client: Client) -> None:
-    def buttons() -> list[bool]:
-        page = client.get("/").text
+    def buttons(query: str = "") -> list[bool]:
+        page = client.get(f"/{query}").text
         return ["Mark all as complete" in page, "Clear completed" in page]
 
     assert buttons() == [False, False]
@@ -363,6 +495,11 @@ def test_bulk_buttons_appear_only_when_they_apply(client: Client) -> None:
     assert buttons() == [False, True]
     add(client, "bread")
     assert buttons() == [True, True]
+    assert buttons("?show=active") == [True, False]
+    assert buttons("?show=completed") == [False, True]
+    assert buttons("?q=milk") == [False, False]
+    page = client.get("/").text
+    assert page.index("</ul>") < page.index("Mark all as complete") < page.index("Clear completed")
 
 
 @pytest.mark.parametrize("path", ["/complete-all", "/clear-completed"])
@@ -408,6 +545,34 @@ def test_an_action_keeps_the_filter(three: Client, path: str, fields: dict[str, 
     page = act(three, path, show="active", **fields)
     assert 'aria-current="page">Active</a>' in page.text
     assert '<input type="hidden" name="show" value="active">' in page.text
+
+
+def test_an_empty_list_has_a_field_and_a_friendly_line_only(client: Client) -> None:
+    parts = ("<nav", 'role="search"', "items left</p>", "Export", "Mark all")
+    page = client.get("/").text
+    assert "Nothing to do yet. Write the first todo above." in page
+    assert '<input id="text"' in page
+    assert "Add several" in page
+    assert not any(part in page for part in parts)
+    add(client, "milk")
+    page = client.get("/").text.replace("1 item left", "1 items left")
+    assert all(part in page for part in parts)
+
+
+def test_a_link_beside_the_field_leads_to_the_import(client: Client) -> None:
+    [field] = re.findall('<div class="field">.*?</div>', client.get("/").text, re.DOTALL)
+    assert re.search('<a href="/import">.*<span>Add several</span></a>', field)
+
+
+def test_the_counter_is_beside_the_heading(three: Client) -> None:
+    assert "<header><h1>Todos</h1> <p>3 items left</p></header>" in three.get("/").text
+
+
+def test_the_list_is_a_list_for_screen_readers_too(three: Client) -> None:
+    page = three.get("/").text
+    assert '<ul role="list">' in page  # Safari drops the role with `list-style: none`
+    assert "aria-pressed" not in page
+    assert page.count("<svg ") == page.count('aria-hidden="true"')
 
 
 def test_the_page_after_adding_always_shows_the_new_todo(three: Client) -> None:
@@ -510,6 +675,121 @@ def test_a_todo_can_be_moved_up_and_down(three: Client) -> None:
     assert shown(three) == ["milk", "bread", "honey"]
     add(three, "cake")
     assert shown(three) == ["cake", "milk", "bread", "honey"]
+
+
+def test_a_todo_can_be_moved_to_the_top(three: Client) -> None:
+    page = act(three, "/todos/1/top")
+    assert title(page) == "Moved: milk, 3 items left"
+    assert shown(three) == ["milk", "honey", "bread"]
+    act(three, "/todos/2/top")
+    assert shown(three) == ["bread", "milk", "honey"]
+
+
+def test_what_is_new_is_above_what_was_moved_to_the_top(three: Client, database: Path) -> None:
+    for number in ("1", "1", "2", "3"):
+        act(three, f"/todos/{number}/top")
+    add(three, "cake")
+    assert shown(three) == ["cake", "honey", "bread", "milk"]
+    act(three, "/todos/1/top")
+    run_sql(database, "INSERT INTO todos (text) VALUES ('by hand')")
+    act(three, "/todos/2/top")
+    three.post("/import", data={"text": "tea\ncoffee"})
+    assert shown(three)[:5] == ["tea", "coffee", "bread", "by hand", "milk"]
+
+
+def test_the_top_is_above_all_filters_and_below_nothing(three: Client) -> None:
+    act(three, "/todos/3/complete")
+    act(three, "/todos/1/top", show="active")
+    assert shown(three) == ["milk", "honey", "bread"]
+    act(three, "/todos/3/delete")
+    act(three, "/todos/2/top")
+    assert shown(three) == ["bread", "milk"]
+
+
+def test_a_todo_at_the_top_stays_where_it_is(three: Client, rows: Rows) -> None:
+    before = rows()
+    act(three, "/todos/3/top")
+    assert rows() == before
+
+
+def test_a_move_to_the_top_of_a_long_list_leads_there(client: Client, database: Path) -> None:
+    client.get("/")
+    fill(database, 250)
+    answer = client.post("/todos/7/top", data={"from": "50"})
+    assert answer.headers["Location"] == "/?from=251&moved=7#todo-7"
+    assert shown(client)[:2] == ["todo 7", "todo 250"]
+
+
+def test_moves_to_the_top_at_the_same_time_share_no_place(app: Application, database: Path) -> None:
+    def work(number: int) -> None:
+        client = in_process(app)
+        for _ in range(10):
+            act(client, f"/todos/{number}/top")
+            act(client, "/", text="new")
+
+    in_process(app).get("/")
+    fill(database, 4)
+    with ThreadPoolExecutor() as executor:
+        [*executor.map(work, (1, 2, 3, 4))]
+    with closing(sqlite3.connect(database)) as connection:
+        sql = "SELECT count(*), count(DISTINCT place) FROM todos"
+        assert connection.execute(sql).fetchone() == (44, 44)
+    act(in_process(app), "/", text="newest")
+    assert shown(in_process(app))[0] == "newest"
+
+
+def test_the_menu_is_open_on_the_row_that_was_moved(three: Client) -> None:
+    def is_open(page: TestResponse) -> list[bool]:
+        return [bool(word) for word in re.findall('name="tools" (.*)>', page.text)]
+
+    for path, past in (("/todos/2/up", "3"), ("/todos/2/down", "3"), ("/todos/2/top", "")):
+        page = act(three, path, past=past)
+        place = shown(three).index("bread")
+        assert is_open(page) == [number == place for number in range(3)]
+    assert is_open(act(three, "/todos/1/complete")) == is_open(three.get("/")) == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("path", "past", "fragment"),
+    [
+        ("/todos/1/up", "2", "up-1"),
+        ("/todos/2/up", "3", "todo-2"),
+        ("/todos/3/down", "2", "down-3"),
+        ("/todos/2/down", "1", "todo-2"),
+        ("/todos/1/top", "3", "todo-1"),
+    ],
+)
+def test_the_pressed_button_has_the_focus_while_there_is_a_way(
+    three: Client, path: str, past: str, fragment: str
+) -> None:
+    location = three.post(path, data={"past": past}).headers["Location"]
+    assert location.partition("#")[2] == fragment
+    assert three.get(location).text.count(f' id="{fragment}"') == 1
+
+
+def test_a_row_is_a_circle_a_text_and_a_menu(three: Client) -> None:
+    [row] = re.findall('<li id="todo-2".*?</li>', three.get("/").text, re.DOTALL)
+    assert re.findall('<span class="hidden">(.*?)</span>', row) == [
+        "Complete bread",
+        "Actions for bread",
+        "Move bread to the top",
+        "Move bread up",
+        "Move bread down",
+        "Edit bread",
+        "Delete bread",
+    ]
+    assert row.count("<svg ") == row.count('<svg width="24" height="24" aria-hidden="true">') == 7
+    assert row.count('<details class="tools" name="tools" >') == 1
+    assert "aria-label" not in row
+    assert "aria-pressed" not in row
+
+
+def test_arrows_that_lead_nowhere_are_absent(client: Client) -> None:
+    add(client, "milk")
+    assert "Move milk" not in client.get("/").text
+    add(client, "bread")
+    page = client.get("/").text
+    assert re.findall("Move (.*)</span>", page) == ["bread down", "milk to the top", "milk up"]
 
 
 def test_the_move_buttons_name_the_neighbours(three: Client) -> None:

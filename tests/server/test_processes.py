@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -110,6 +111,27 @@ def test_a_todo_stored_by_one_process_is_shown_by_the_other(two: Server) -> None
         answer = send(two, post(f"text={text}".encode()))
         assert status_of(answer) == 303
         assert text.encode() in send(two, get())
+
+
+def test_moves_to_the_top_in_both_processes_share_no_place(two: Server) -> None:
+    run_sql(two.database, "INSERT INTO todos (text) VALUES ('milk'), ('bread'), ('honey')")
+    requests = [post(b"", path=f"/todos/{number % 3 + 1}/top") for number in range(60)]
+    with ThreadPoolExecutor() as executor:
+        for answer in executor.map(partial(send, two), [*requests, *[post(b"text=tea")] * 20]):
+            assert status_of(answer) == 303
+    with closing(sqlite3.connect(two.database)) as connection:
+        sql = "SELECT count(*), count(DISTINCT place) FROM todos"
+        assert connection.execute(sql).fetchone() == (23, 23)
+
+
+def test_an_import_by_one_process_is_undone_by_the_other(two: Server) -> None:
+    for _ in range(20):
+        answer = send(two, post(b"text=tea%0Acocoa", path="/import"))
+        name = answer.partition(b"imported=")[2].split()[0]
+        assert b"Added 2 todos" in send(two, get("/?imported=" + name.decode()))
+        answer = send(two, post(b"imported=" + name, path="/undo"))
+        assert b"undone=all" in answer
+    assert b"Nothing to do yet" in send(two, get())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
