@@ -22,7 +22,6 @@ _LIST = load_template("list.html")
 _FILTERS = load_template("filters.html")
 _FOOTER = load_template("footer.html").render()
 _TODO = load_template("todo.html")
-_MOVE = load_template("move.html")
 _UNDO = load_template("undo.html")
 _PAGER = load_template("pager.html")
 _LINK = load_template("link.html")
@@ -37,6 +36,7 @@ _TYPED = load_template("typed.html")
 _TRACE = load_template("trace.html")
 _LISTING = load_template("listing.html")
 
+_LINKED = re.compile(r"(?<!\S)(https?://\S+|[+@]\S+)")
 _FILTER_LABELS = {"all": "All", "active": "Active", "completed": "Completed"}
 _HEADINGS = {"all": "Todos", "active": "Active todos", "completed": "Completed todos"}
 _DONE_TO_MANY = {
@@ -174,12 +174,10 @@ def _render_rows(
 ) -> SafeHTML:
     """Return the rows of a page, among them the one with the button "Undo"."""
     shown = todos[:PAGE_SIZE]
-    changed = event.todo.id if event and event.todo else None
-    is_moved = event is not None and event.name == "moved"
     ups = [above[0] if above else None, *shown]  # what is above each of them, and below
     downs = [*todos[1:], None]
     rows = [
-        _render_todo(listing, todo, up, down, is_changed=todo.id == changed, is_open=is_moved)
+        _render_todo(listing, todo, up, down, event if event and event.todo == todo else None)
         for todo, up, down in zip(shown, ups, downs, strict=False)
     ]
     if event and event.undo:
@@ -188,41 +186,38 @@ def _render_rows(
 
 
 def _render_todo(
-    listing: Listing,
-    todo: Todo,
-    up: Todo | None,
-    down: Todo | None,
-    *,
-    is_changed: bool,
-    is_open: bool,
+    listing: Listing, todo: Todo, up: Todo | None, down: Todo | None, event: Event | None
 ) -> SafeHTML:
-    """Return the row of a todo, which can be moved past the ones above and below it."""
-    moves = [("top", "to the top", up), ("up", "up", up), ("down", "down", down)]
+    """Return the row of a todo, which can be moved past the ones above and below it.
+
+    `event` is what has just happened to it.
+    """
     return _TODO.render(
         id=todo.id,
         text=todo.text,
         linked=_link_words(todo.text),
-        changed="changed" if is_changed else "",
-        open="open" if is_changed and is_open else "",
+        changed="changed" if event else "",
+        open="open" if event and event.name == "moved" else "",
         state="completed" if todo.is_completed else "active",
         **_name_toggle(todo),
         edit=listing.address(f"/todos/{todo.id}"),
-        moves=_join(
-            _MOVE.render(id=todo.id, text=todo.text, way=way, where=where, past=past.id)
-            for way, where, past in moves
-            if past
-        ),
+        up=up.id if up else "",
+        up_hidden="" if up else "hidden",
+        down=down.id if down else "",
+        down_hidden="" if down else "hidden",
     )
 
 
 def _link_words(text: str) -> SafeHTML:
     """Return the text, in which addresses are links, and +tags and @tags link to their search."""
-    between, *words = re.split(r"(?<!\S)(https?://\S+|[+@]\S+)", text)
-    linked = [escape(between)]
-    for word, between in zip(words[::2], words[1::2], strict=True):
-        href = Listing(words=word).address() if word[0] in "+@" else word
-        linked += [_WORD.render(href=href, text=word), escape(between)]
-    return _join(linked)
+    parts = _LINKED.split(text)  # a linked word is between two others
+    for index, part in enumerate(parts):
+        if index % 2:
+            href = Listing(words=part).address() if part[0] in "+@" else part
+            parts[index] = _WORD.render(href=href, text=part)
+        else:
+            parts[index] = escape(part)
+    return SafeHTML("".join(parts))
 
 
 def _render_undo(event: Event, action: str, name: str, value: str) -> SafeHTML:
