@@ -39,6 +39,7 @@ class Server:
         folder: Path,
         environ: Mapping[str, str],
         pass_fds: Sequence[int] = (),
+        patience: float = TIMEOUT,
     ) -> None:
         self.process = subprocess.Popen(
             command,
@@ -56,7 +57,7 @@ class Server:
         self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        port = self._port.get(timeout=TIMEOUT)
+        port = self._port.get(timeout=patience)
         assert port, f"the server did not start: {self.output}"
         self.port = port
 
@@ -123,9 +124,10 @@ def running(
     folder: Path,
     environ: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    patience: float = TIMEOUT,
 ) -> Iterator[Server]:
     """Run a server in `folder`, wait until it prints its address, and stop it at the end."""
-    server = Server(command, folder, environ or {}, pass_fds)
+    server = Server(command, folder, environ or {}, pass_fds, patience)
     try:
         yield server
     finally:

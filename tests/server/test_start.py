@@ -17,7 +17,7 @@ def test_start_makes_what_is_missing_and_keeps_the_list(tmp_path: Path) -> None:
     start = command.removeprefix("web: ").split()
     environ = {"PORT": "0"}
     for text in ("milk", "bread"):  # the second time, in the folder as it was left
-        with running(start, tmp_path, environ) as server:
+        with running(start, tmp_path, environ, patience=100) as server:  # pip takes its time
             assert server.process.args == start
             assert status_of(server.send(get())) == 200
             assert status_of(server.send(post(f"text={text}".encode()))) == 303
