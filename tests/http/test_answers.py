@@ -114,7 +114,7 @@ def test_static_files_have_hashed_paths_and_are_immutable(
 ) -> None:
     answer = client.get(file.path)
     assert answer.headers["Content-Type"] == content_type
-    assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["Cache-Control"] == "max-age=31536000, immutable"
     assert answer.headers["ETag"].strip('"') in file.path
     assert f'href="{file.path}"' in client.get("/").text
 
