@@ -195,8 +195,8 @@ def _redirect_to_row(
         return _redirect_to_page(database, listing, **event)
     if nearest[0] not in below(start):
         listing = Listing(show, nearest[0].place, words)  # another page, which starts with it
-    way = above(todo.place, 1) if button == "up" else below(todo.place - 1, 1)
-    name = button if button and way else "todo"
+    others = above(todo.place, 1) if button == "up" else button and below(todo.place - 1, 1)
+    name = button if others else "todo"
     return redirect(listing.address(fragment=f"{name}-{nearest[0].id}", **event))
 
 
@@ -227,7 +227,8 @@ def clear_completed(request: Request, database: Database) -> Response:
 def undo_change(request: Request, database: Database) -> Response:
     """POST /undo: undo what the field `deleted_at`, `completed_at` or `imported` names.
 
-    After a double click nothing is left to undo. Todos that were changed since are left alone.
+    After a double click nothing is left to undo. Todos that were changed since are left alone,
+    except those of an import, which the next page can bring back.
     """
     listing = read_listing(request.form)
     if name := request.form.get("imported"):  # undone by deleting, which can be undone
