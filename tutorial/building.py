@@ -73,7 +73,8 @@ def fence(folder: Path, kind: str, what: str) -> str:
     elif kind == "mistake":
         mistake = mistakes_of(folder)[what]
         old = read(folder / mistake.file)
-        language, text = "diff", difference(old, apply(mistake, old), context=0)
+        language, text = "diff", difference(old, apply(mistake, old), context=1)
+        text = text.partition("\n")[2]  # without the @@ of the first place
     else:
         text = console(folder, kind, what)
     return f"```{language}\n{text.rstrip()}\n```\n"
@@ -87,8 +88,7 @@ def read(file: Path) -> str:
 def difference(old: str, new: str, context: int = 2) -> str:
     """Return what changed, in the form of `diff -u`, without the names of files."""
     lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), n=context)
-    left_out = ("---", "+++") if context else ("---", "+++", "@@")
-    return "".join(line for line in lines if not line.startswith(left_out))
+    return "".join(line for line in lines if not line.startswith(("---", "+++")))
 
 
 def apply(mistake: Mistake, text: str) -> str:

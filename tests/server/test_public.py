@@ -186,7 +186,7 @@ def test_a_browser_asks_for_the_password_and_then_sends_it(
         owner.goto(address)
         owner.get_by_label("New todo").fill("milk")
         owner.get_by_role("button", name="Add todo").click()
-        assert owner.get_by_text("milk").is_visible()
+        assert owner.get_by_text("milk", exact=True).is_visible()
         owner.close()
 
 

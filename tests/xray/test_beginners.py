@@ -467,7 +467,7 @@ def test_a_field_in_the_page_is_escaped_or_a_mistake(
     with watching(app) as client:
         client.get("/", query_string={"name": value})
         text = client.text(part=7)
-    assert ("The page contains the field name unescaped: " in text) == is_mistake
+    assert ("The page contains the value of name unescaped: " in text) == is_mistake
 
 
 # Words

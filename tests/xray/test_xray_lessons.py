@@ -331,7 +331,7 @@ def test_14_values_are_escaped_where_they_become_html(todos: Watched) -> None:
 
     with watching(greet) as client:
         client.get("/?name=<b>Ada</b>")
-        assert "The page contains the field name unescaped: '<b>Ada</b>'" in client.text(part=7)
+        assert "The page contains the value of name unescaped: '<b>Ada</b>'" in client.text(part=7)
 
 
 def test_15_server_wsgi_application_and_proxy_each_have_their_own_job(tmp_path: Path) -> None:
@@ -415,4 +415,4 @@ def test_on_the_terminal_a_mistake_names_the_step_that_teaches_its_lesson() -> N
         client.get("/", query_string={"name": "<b>Ada</b>"})
         text = client.text(part=7)
     title = "✗ Values are escaped where they become HTML (tutorial, step 2)."
-    assert f"{title} The page contains the field name unescaped" in text
+    assert f"{title} The page contains the value of name unescaped" in text

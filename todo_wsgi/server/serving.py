@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     # Four times what the application reads, so that its own page can say that a text is too long.
     "max_request_body_size": 256 * 1024,
     # waitress buffers anything larger in a temporary file. No request is, and no page: one of 100
-    # todos of 500 quotation marks takes 2 MB.
+    # todos of 500 quotation marks takes 2.7 MB.
     "inbuf_overflow": 256 * 1024,
     "outbuf_overflow": 4 * 1024 * 1024,
 }

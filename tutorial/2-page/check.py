@@ -8,7 +8,7 @@ MISTAKES = {
         "app.py",
         {"html.escape(name)": "name"},
         fails="a name with < and > is text, not HTML",
-        shows="The page contains the field name unescaped",
+        shows="The page contains the value of name unescaped",
     ),
     "characters counted": Mistake(
         "app.py",

@@ -362,8 +362,8 @@ def _globals_are_no_storage(trace: Trace, _: Traces) -> Facts:
 def _where_escaping_happens(trace: Trace, _: Traces) -> Facts:
     for name, value in trace.unescaped:
         yield Mistake(
-            f"The page contains the field {name} unescaped: {value!r}. Visitors can write HTML of "
-            "their own there (cross-site scripting). Write html.escape(value) where you build it."
+            f"The page contains the value of {name} unescaped: {value!r}. Visitors can write HTML "
+            "of their own (cross-site scripting). Write html.escape(value) where you build it."
         )
     for rendering in trace.renderings:
         for name, before, after in rendering.placeholders:
