@@ -29,7 +29,7 @@ _GONE = "This todo is gone: somebody may have deleted it. Nothing was changed."
 def show_todos(request: Request, database: Database) -> Response:
     """GET /: the list; the address says which part of it, and what has just happened."""
     listing = read_listing(request.query)
-    # Without an event and a search, which few have in common, visitors can share the page.
+    # Visitors can share a page whose address has neither an event nor a search.
     if request.query.keys() <= {"show", "from"}:
         return database.cached(listing, lambda: _list_page(database, listing))
     return _list_page(database, listing, request.query)
@@ -88,7 +88,7 @@ def _read_event(
             # When the page is reloaded, somebody may have changed the state.
             reported = {"completed": True, "reopened": False}.get(name, todo.is_completed)
             back = {"added": "delete", "reopened": "complete"}.get(name)
-            is_offered = name == "added" or listing.show == "completed"  # no row to click in
+            is_offered = name == "added" or listing.show == "completed"  # which has lost the row
             button = (f"/todos/{todo_id}/{back}", "undo", name) if back and is_offered else None
             return pages.Event(name, [todo], button) if reported == todo.is_completed else None
     if count := undo.count_imported(connection, query.get("imported", "")):

@@ -23,7 +23,6 @@ from tutorial.running import check, copied, run
 
 MARK = re.compile(r"<!-- (code|diff|mistake|check|xray)([^\n]*) -->\n")
 FENCE = re.compile(rf"({MARK.pattern})```\w*\n.*?^```\n", re.DOTALL | re.MULTILINE)
-LANGUAGES = {"diff": "diff", "mistake": "diff", ".py": "python", ".sql": "sql", "": "sh"}
 
 
 def build(here: Path, *, is_check: bool) -> int:
