@@ -149,9 +149,8 @@ class Site:
     def _trace(self, number: int) -> Trace | None:
         """Return the trace of a request, which ends a little after the answer came."""
         trace = self._traces.get(number) if self._traces else None
-        for _ in range(50):
-            if trace is None or not trace.is_running:
-                break
+        end = time.monotonic() + 0.5
+        while trace and trace.is_running and time.monotonic() < end:
             time.sleep(0.01)
         return trace
 
