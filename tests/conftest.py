@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="repeat each request that changes nothing under the x-ray; expect the same bytes",
     )
-    parser.addoption("--long", action="store_true", help="run all checks of the tutorial, too")
+    parser.addoption("--long", action="store_true", help="run the long tests, too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -52,7 +52,8 @@ class Server:
         )
         self.database = folder / "todos.db"  # unless the command names another file
         # What stops it soonest: at SIGTERM, serve.py lingers.
-        self.stop_signal = signal.SIGINT if str(ROOT / "serve.py") in command else signal.SIGTERM
+        is_ours = any(str(part).endswith("serve.py") for part in command)
+        self.stop_signal = signal.SIGINT if is_ours else signal.SIGTERM
         self._lines: list[str] = []
         self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read)
@@ -134,8 +135,9 @@ def running(
         server.stop(server.stop_signal)
 
 
-def serve_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-W", "error", str(ROOT / "serve.py"), *arguments]
+def serve_command(*arguments: str, root: Path = ROOT) -> list[str]:
+    """Return the command that serves; `root` is the project, or a copy of it."""
+    return [sys.executable, "-W", "error", str(root / "serve.py"), *arguments]
 
 
 def get(path: str = "/", *headers: str) -> bytes:
@@ -207,6 +209,15 @@ def copy_project(folder: Path) -> Path:
     for name in files.strip("\0").split("\0"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def broken_copy(folder: Path, file: str, line: str, instead: str) -> Path:
+    """Copy the project into the folder and replace a part of one file, so that a test must fail."""
+    path = copy_project(folder) / file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(line) == 1
+    path.write_text(text.replace(line, instead), encoding="utf-8")
     return folder
 
 
