@@ -17,7 +17,7 @@ from typing import Any
 from todo_wsgi.http.errors import BadRequest, NotFound
 from todo_wsgi.http.file_response import FileResponse
 from todo_wsgi.http.request import Request, read_integer
-from todo_wsgi.http.response import TEXT, Response, redirect
+from todo_wsgi.http.response import TEXT, Response, accepts_gzip, redirect
 from todo_wsgi.presentation import pages, todotxt
 from todo_wsgi.presentation.listing import Listing, read_listing
 from todo_wsgi.storage import models, transfer, undo
@@ -255,7 +255,12 @@ def undo_change(request: Request, database: Database) -> Response:
 
 def export_todos(request: Request, database: Database) -> FileResponse:
     """GET /todos.txt: the list in the todo.txt format."""
-    return todotxt.export(transfer.iterate_todos(database.connection()), request.environ)
+    gzipped = accepts_gzip(request.environ)
+
+    def export() -> FileResponse:
+        return todotxt.export(transfer.iterate_todos(database.connection()), is_gzipped=gzipped)
+
+    return database.cached(gzipped, export, is_export=True)
 
 
 def show_import(request: Request, database: Database) -> Response:

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from conftest import fill, in_process, run_sql, shown
 from werkzeug.test import Client, TestResponse
 
 from todo_wsgi import Application
+from todo_wsgi.http.file_response import FileResponse
 from todo_wsgi.presentation import todotxt
 from todo_wsgi.presentation.todotxt import format_todo, parse_todos
 from todo_wsgi.storage import transfer
@@ -158,6 +160,7 @@ def test_imported_todos_go_to_the_top_in_their_order(client: Client) -> None:
         ("x 2026-02-30 milk", "Line 1: there is no date 2026-02-30. Correct it."),
         ("milk\nx 2026-02-28 2026-13-01 milk", "Line 2: there is no date 2026-13-01. Correct it."),
         ("0000-01-01 milk", "Line 1: there is no date 0000-01-01. Correct it."),
+        ("a\n\n" * 1001, "Import 1,000 lines at a time: these are 1,001."),
     ],
 )
 def test_an_invalid_line_is_named_and_nothing_is_imported(
@@ -208,7 +211,33 @@ def test_only_one_long_export_runs_at_a_time(
     monkeypatch.setattr(transfer, "iterate_todos", iterate)
     assert client.get("/todos.txt").status_code == 200
     assert answers[0].status_code == 503
-    assert "Somebody else is exporting the list." in answers[0].text
+    assert answers[0].headers["Retry-After"] == "5"
+
+
+def test_an_export_is_kept_until_the_list_changes(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = Mock(wraps=todotxt.export)
+    monkeypatch.setattr(todotxt, "export", export)
+    for text in ("milk", "bread"):
+        client.post("/", data={"text": text})
+        for method in (client.get, client.head, client.get):
+            assert method("/todos.txt").status_code == 200
+    assert client.get("/todos.txt").text.count("\n") == 2
+    assert export.call_count == 2
+
+
+def test_a_slow_client_may_read_an_export_until_there_are_four_newer_ones() -> None:
+    def export() -> FileResponse:
+        return todotxt.export([DatedTodo("milk", False, None, None)], is_gzipped=False)
+
+    old = export()
+    in_time, too_late = [old({"REQUEST_METHOD": "GET"}, lambda *_: print) for _ in range(2)]
+    newer = [export() for _ in range(3)]
+    assert b"".join(in_time) == b"milk\n"
+    newer.append(export())
+    with pytest.raises(OSError, match="newer ones took its place"):
+        b"".join(too_late)
 
 
 def test_503_if_the_disk_has_no_room_for_the_export(

@@ -159,7 +159,7 @@ def test_further_signals_during_shutdown_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc lists the open files")
-def test_a_long_export_is_buffered_in_a_file_until_it_is_sent(tmp_path: Path) -> None:
+def test_a_long_export_is_kept_in_a_file_for_all_until_the_list_changes(tmp_path: Path) -> None:
     def temporary_files() -> list[str]:
         opened = Path(f"/proc/{server.process.pid}/fd").glob("*")
         return [file for file in map(os.readlink, opened) if "(deleted)" in file]
@@ -168,9 +168,12 @@ def test_a_long_export_is_buffered_in_a_file_until_it_is_sent(tmp_path: Path) ->
         received = client.recv(1)
         assert status_of(server.send(get("/healthz"))) == 200
         assert len(temporary_files()) == 1
+        assert is_whole(server.send(get("/todos.txt")))
         assert is_whole(received + receive_all(client))
-        assert status_of(server.send(get("/healthz"))) == 200
-        assert temporary_files() == []
+        assert len(temporary_files()) == 1
+        assert status_of(server.send(post(b"", path="/complete-all"))) == 303
+        server.send(get("/todos.txt"))
+        assert len(temporary_files()) == 1
 
 
 def test_no_page_is_long_enough_to_be_buffered_in_a_file(tmp_path: Path) -> None:

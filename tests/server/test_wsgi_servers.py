@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import read_texts
+from conftest import fill, read_texts
 from servers import (
     BIN,
     POSIX_ONLY,
@@ -26,6 +26,7 @@ from servers import (
     wait_until,
 )
 
+from todo_wsgi.http.response import SHARED_FROM
 from todo_wsgi.server.serving import SETTINGS
 
 WSGIREF = """
@@ -105,8 +106,12 @@ def test_the_application_runs_under(
         if GRANIAN in command:  # granian prints its address a moment before it listens
             wait_until(lambda: accepts_connections(server))
         assert_works(server)
+        fill(database, 100, "printf('%.490c', 'x')")  # a page that is sent as if it were a file
+        head, _, page = server.send(get()).partition(b"\r\n\r\n")
+        assert len(page) > SHARED_FROM
+        assert f"\r\ncontent-length: {len(page)}\r\n".encode() in head.lower() + b"\r\n"
     assert "Traceback" not in server.output
-    assert read_texts(database) == ["milk & 🍞"]
+    assert read_texts(database)[0] == "milk & 🍞"
 
 
 def accepts_connections(server: Server) -> bool:

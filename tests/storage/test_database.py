@@ -12,15 +12,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
-from conftest import in_process, read_texts, run_sql, shown
-from servers import POSIX_ONLY, ROOT, need
+from conftest import fill, in_process, read_texts, run_sql, shown
+from servers import (
+    BIN,
+    POSIX_ONLY,
+    ROOT,
+    Server,
+    get,
+    need,
+    post,
+    running,
+    serve_command,
+    status_of,
+)
 from werkzeug.test import Client
 
 from todo_wsgi import Application, create_app
 from todo_wsgi.storage import database as database_module
 from todo_wsgi.storage import schema
-from todo_wsgi.storage.database import Database
+from todo_wsgi.storage.database import MAX_LOG, Database
 from todo_wsgi.storage.errors import DatabaseUnusable
 
 # The script that created the database of the project's ancestor, a tutorial.
@@ -455,3 +467,82 @@ def test_a_row_inserted_with_sqlite3_is_on_the_next_page(client: Client, databas
     insert = "INSERT INTO todos (text) VALUES ('by hand')"
     subprocess.run([need("sqlite3"), database, insert], check=True)
     assert "by hand" in client.get("/").text
+
+
+# What somebody has put there by hand
+
+
+@pytest.mark.parametrize("value", ["'x'", "x'00ff'", "1.5", "-1", "9e99", "9223372036854775807"])
+def test_a_place_that_is_no_number_moves_a_todo_but_breaks_no_page(
+    client: Client, database: Path, value: str
+) -> None:
+    for text in ("milk", "bread", "jam"):
+        client.post("/", data={"text": text})
+    run_sql(database, f"UPDATE todos SET moved_to = {value} WHERE id = 2")
+    assert sorted(shown(client)) == ["bread", "jam", "milk"]
+    for path in ("/todos/2/complete", "/todos/2/reopen", "/todos/2/top", "/todos/1/top"):
+        assert client.post(path).status_code == 303
+    for path in ("/todos/2/down", "/todos/2/up"):
+        assert client.post(path, data={"past": "1"}).status_code == 303
+    time = client.post("/todos/2/delete").location
+    assert client.get(time).status_code == 200
+    assert sorted(shown(client)) == ["jam", "milk"]
+
+
+def test_after_the_last_possible_id_the_list_can_be_read_and_moved(
+    client: Client, database: Path
+) -> None:
+    run_sql(database, "INSERT INTO todos (id, text) VALUES (1, 'a'), (9223372036854775807, 'z')")
+    assert client.post("/todos/1/top").status_code == 303
+    assert sorted(shown(client)) == ["a", "z"]
+    assert client.post("/", data={"text": "milk"}).status_code == 503
+    assert sorted(shown(client)) == ["a", "z"]
+
+
+def test_a_large_change_leaves_a_short_log(client: Client, database: Path) -> None:
+    fill(database, 150_000)
+    assert client.post("/complete-all").status_code == 303
+    log = Path(f"{database}-wal")
+    assert log.stat().st_size > MAX_LOG
+    client.post("/", data={"text": "milk"})
+    assert log.stat().st_size <= MAX_LOG
+
+
+# A log that somebody has deleted
+
+
+@POSIX_ONLY
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        serve_command("--port", "0"),
+        serve_command("--port", "0", "--processes", "2"),
+        [str(BIN / "waitress-serve"), "--listen=127.0.0.1:0", "todo_wsgi:app"],
+    ],
+    ids=["serve.py", "two processes", "waitress-serve"],
+)
+def test_without_its_log_the_server_takes_no_change_and_loses_none(
+    tmp_path: Path, command: list[str], suffix: str
+) -> None:
+    with running(command, tmp_path) as server:
+        added = 0
+        while added < 9 or not all(map(has_opened_it, processes_of(server))):
+            assert status_of(server.send(post(b"text=milk"))) == 303
+            added += 1
+        Path(f"{server.database}{suffix}").unlink()
+        for request in (get(), get("/healthz"), post(b"text=bread")):
+            assert status_of(server.send(request)) == 503
+        assert f"{suffix} is gone: No such file or directory. Put it back" in server.output
+        server.process.kill()
+    assert read_texts(server.database) == ["milk"] * added
+
+
+def processes_of(server: Server) -> list[psutil.Process]:
+    """Return the processes that answer requests."""
+    first = psutil.Process(server.process.pid)
+    return [one for one in first.children() if "spawn_main" in " ".join(one.cmdline())] or [first]
+
+
+def has_opened_it(process: psutil.Process) -> bool:
+    return any(file.path.endswith("-wal") for file in process.open_files())

@@ -6,9 +6,10 @@ short.
 """
 
 import hashlib
+import io
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -32,6 +33,9 @@ SECURITY_HEADERS = (
 REVALIDATE = "private, no-cache"  # the browser may keep a page, but asks before it shows it again
 
 COMPRESSED_FROM = 500  # bytes; a shorter body goes in one packet anyway
+# bytes; servers copy a body for each client, and some are slow to read. All of them share a longer
+# one, as if it were a file: BytesIO does not copy what it is made from.
+SHARED_FROM = 32 * 1024
 GZIP = ("Content-Encoding", "gzip")
 VARY = ("Vary", "Accept-Encoding")  # for caches: another client may get another variant
 # What a 304 leaves out (RFC 9110, 15.4.5).
@@ -71,7 +75,7 @@ class Response:
         self._headers += [*headers, VARY] if self._is_compressible else headers
         self._plain = self._variant(self._body)
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Send it whole; for HEAD, without the body; to a browser that has it already, as 304."""
         is_gzipped = self._is_compressible and accepts_gzip(environ)
         headers, body = self._gzipped if is_gzipped else self._plain
@@ -80,7 +84,10 @@ class Response:
             start_response(status_text(HTTPStatus.NOT_MODIFIED), kept)
             return []
         start_response(status_text(self._status), list(headers.items()))
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return []
+        wrap: Callable[[object], Iterable[bytes]] | None = environ.get("wsgi.file_wrapper")
+        return wrap(io.BytesIO(body)) if wrap and len(body) >= SHARED_FROM else [body]
 
     @cached_property
     def _gzipped(self) -> tuple[dict[str, str], bytes]:

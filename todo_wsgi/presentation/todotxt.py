@@ -8,55 +8,53 @@ added.
 """
 
 import re
-import threading
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from datetime import date
 from gzip import GzipFile
 from tempfile import SpooledTemporaryFile
-from wsgiref.types import WSGIEnvironment
 
-from todo_wsgi.http.errors import ServiceUnavailable
 from todo_wsgi.http.file_response import FileResponse
-from todo_wsgi.http.response import GZIP, TEXT, VARY, accepts_gzip
+from todo_wsgi.http.response import GZIP, TEXT, VARY
 from todo_wsgi.storage.models import InvalidText, clean_text, join_lines
 from todo_wsgi.storage.transfer import DatedTodo
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _PRIORITY = r"\([A-Z]\) "
+_MAX_LINES = 1000
 _LINE = re.compile(
     rf"(?:x (?:(?P<completed_on>{_DATE})(?: |$))?|(?P<priority>{_PRIORITY})?)"
     rf"(?:(?P<created_on>{_DATE})(?: |$))?(?P<text>.*)"
 )
 
 
-_exporting = threading.Lock()
 _MAX_IN_MEMORY = 1024 * 1024  # bytes; a longer export goes into a temporary file
+# Clients may still read older exports. Too many would fill the disk: all but the newest are closed.
+_closing: deque[Callable[[], object]] = deque(maxlen=4)
 
 
-def export(todos: Iterable[DatedTodo], environ: WSGIEnvironment) -> FileResponse:
+def export(todos: Iterable[DatedTodo], *, is_gzipped: bool) -> FileResponse:
     """Return a response with the todos in this format, in constant memory, however many there are.
 
     They are written to a file first and sent from there, so a slow client does not block the
-    database, and a failure becomes an error page instead of a truncated list. Exports run one at a
-    time, since a long one takes seconds of a thread: ServiceUnavailable while another one runs.
+    database, and a failure becomes an error page instead of a truncated list.
     """
-    if not _exporting.acquire(timeout=0.05):  # seconds, enough for a list of a usual length
-        raise ServiceUnavailable("Somebody else is exporting the list. Try again in a few seconds.")
-    file = SpooledTemporaryFile(max_size=_MAX_IN_MEMORY)  # noqa: SIM115  the server closes it
-    is_gzipped = accepts_gzip(environ)
+    file = SpooledTemporaryFile(max_size=_MAX_IN_MEMORY)  # noqa: SIM115  the response closes it
     try:
         with GzipFile(fileobj=file, mode="wb") if is_gzipped else nullcontext(file) as lines:
             for todo in todos:
                 lines.write(format_todo(todo).encode())
         headers = [VARY, GZIP] if is_gzipped else [VARY]
-        return FileResponse(file, content_type=TEXT, headers=headers)
+        response = FileResponse(file, content_type=TEXT, headers=headers)
     except BaseException:
         with suppress(OSError):  # the disk may be full
             file.close()
         raise
-    finally:
-        _exporting.release()
+    if len(_closing) == _closing.maxlen:
+        _closing[0]()
+    _closing.append(response.close)
+    return response
 
 
 def format_todo(todo: DatedTodo) -> str:
@@ -82,9 +80,12 @@ def parse_todos(text: str) -> list[DatedTodo]:
     """Return the todos of all lines that are not empty.
 
     A priority stays in the text, as does everything else that we do not know. Raises InvalidLine
-    for the first line that cannot be a todo.
+    for the first line that cannot be a todo, or if there are too many.
     """
     lines = re.split("\r\n|\r|\n", text.removeprefix("\ufeff"))
+    count = sum(map(bool, map(str.strip, lines)))
+    if count > _MAX_LINES:
+        raise InvalidLine(f"Import {_MAX_LINES:,} lines at a time: these are {count:,}.")
     return [_parse_line(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 

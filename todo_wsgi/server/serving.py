@@ -17,12 +17,15 @@ from wsgiref.types import WSGIApplication
 
 import waitress
 from waitress import wasyncore
+from waitress.task import ThreadedTaskDispatcher
 
 from todo_wsgi.server.access_log import AccessLog, LoggingChannel
+from todo_wsgi.server.crowds import relieve
 from todo_wsgi.server.waitress_fixes import Channel
 
 SETTINGS: dict[str, Any] = {
-    # Changes wait for the disk together: with more threads, more of them share one wait.
+    # Those that change the list. They wait for the disk together: with more threads, more of them
+    # share one wait.
     "threads": 8,
     "ident": None,  # no Server header: it would help attackers more than visitors
     # By default waitress stops accepting at 100 connections, so a hundred slow clients would lock
@@ -40,6 +43,7 @@ SETTINGS: dict[str, Any] = {
     "inbuf_overflow": 256 * 1024,
     "outbuf_overflow": 4 * 1024 * 1024,
 }
+READERS = 4  # threads for what changes nothing: they never wait for the disk, or another writer
 # What a trusted proxy says: the client's address, the host, the scheme.
 FROM_PROXY: dict[str, Any] = {
     "trusted_proxy_count": 1,
@@ -70,7 +74,9 @@ def serve(
     Call this in the main thread.
     """
     connections: dict[int, Any] = {}
-    settings = SETTINGS | {"connection_limit": _raise_connection_limit()}
+    limit = _raise_connection_limit()
+    # waitress counts its own descriptors, too, and would stop accepting; `relieve` makes room.
+    settings = SETTINGS | {"connection_limit": limit + 3}
     if trusted_proxy:
         settings |= {"trusted_proxy": trusted_proxy, **FROM_PROXY}
     server = waitress.create_server(app, map=connections, sockets=[listener], **settings)
@@ -82,7 +88,15 @@ def serve(
     # it is one byte: then the thread itself sends the head and after it the body, and competes with
     # the loop for the GIL, which lowers the throughput.
     server.adj.send_bytes = settings["outbuf_overflow"]
-    server.is_stopping = False
+    server.is_stopping, server.max_channels = False, limit
+    readers = ThreadedTaskDispatcher()
+    readers.set_thread_count(READERS)
+
+    def add_task(channel: Channel) -> None:
+        is_change = channel.requests[0].command == "POST"
+        (server.task_dispatcher if is_change else readers).add_task(channel)
+
+    server.add_task = add_task
     signals: list[int] = []
 
     def stop(number: int, *_: object) -> None:
@@ -117,7 +131,8 @@ def serve(
     handle(lambda: _has_requests_in_progress(server), GRACE)
     for channel in list(server.active_channels.values()):
         channel.handle_close()  # before the threads end, which takes a moment: it could ask then
-    server.task_dispatcher.shutdown(timeout=1)
+    for threads in (readers, server.task_dispatcher):
+        threads.shutdown(timeout=1)
     wasyncore.close_all(connections)
 
 
@@ -161,11 +176,7 @@ def _handle_events(server: Any, connections: dict[int, Any], timeout: float = 1)
     """Wait for something to read or write, `timeout` seconds at most, and do it."""
     use_poll = SETTINGS["asyncore_use_poll"]
     wasyncore.loop(timeout=timeout, use_poll=use_poll, map=connections, count=1)
-    # waitress has marked the idle ones. It would close them once all is sent, which never happens
-    # if a client does not read.
-    for channel in list(server.active_channels.values()):
-        if channel.will_close:
-            channel.handle_close()
+    relieve(server)
 
 
 def _handle_events_while(

@@ -5,6 +5,7 @@ its connection. Each fix names the issue of https://github.com/Pylons/waitress t
 needless, where there is one; "not reported" means that we found none.
 """
 
+import time
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
@@ -18,6 +19,16 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     request: Any  # one that has arrived in part
     requests: list[Any]  # those that have arrived whole; the first one is being answered
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._answered = time.monotonic()
+
+    @property
+    def since(self) -> float:
+        """When the request began that arrives; or else when the last one was answered."""
+        request = self.request
+        return request.began if request else self._answered
 
     def service(self) -> None:
         """Answer one request, in a thread of waitress.
@@ -37,6 +48,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         for dropped in behind:
             dropped.close()
         super().service()
+        self._answered = time.monotonic()
 
     def handle_expt(self) -> None:
         """Close the connection if urgent data arrives (TCP's, which HTTP does not use).
@@ -49,6 +61,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
     # What is logged, also if the request could not be parsed.
     path, command, first_line = "", "", b""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.began = time.monotonic()
 
     def parse_header(self, header: bytes) -> None:
         """Parse the head of a request; ParsingError, which becomes a 400, if it is malformed.

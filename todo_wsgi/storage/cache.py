@@ -23,10 +23,14 @@ T = TypeVar("T")
 
 
 class Cache:
-    """Pages that were rendered from one version of the database."""
+    """Pages that were rendered from one version of the database.
 
-    def __init__(self) -> None:
+    While one is rendered, others wait, for `patience` seconds at most (-1: without an end).
+    """
+
+    def __init__(self, patience: float = -1) -> None:
         self._lock = threading.Lock()
+        self._patience = patience
         self._version: object = None
         self._pages: dict[Hashable, Any] = {}
 
@@ -35,9 +39,13 @@ class Cache:
 
         The version is read before the page is rendered, so a cached page is never older than its
         version. If a commit lands in between, the page is newer than its version: the next request
-        finds another version, and renders the page once more than necessary.
+        finds another version, and renders the page once more than necessary. Raises TimeoutError
+        when the patience ends.
         """
-        with self._lock:  # others that want the page wait for it instead of rendering it, too
+        # Others that want the page wait for it instead of rendering it, too.
+        if not self._lock.acquire(timeout=self._patience):
+            raise TimeoutError("others are waiting for the same")
+        try:
             version = read_version()
             if version != self._version:
                 self._pages.clear()
@@ -49,6 +57,8 @@ class Cache:
                 self._pages[key] = page
             cached: T = self._pages[key]
             return cached
+        finally:
+            self._lock.release()
 
 
 class DataVersion:

@@ -15,11 +15,14 @@ from typing import Any, TypeVar
 
 from todo_wsgi.storage.cache import Cache, DataVersion
 from todo_wsgi.storage.errors import DatabaseUnusable
+from todo_wsgi.storage.files import FilesInUse
 from todo_wsgi.storage.group_commit import GroupCommit
 from todo_wsgi.storage.schema import prepare
 
 T = TypeVar("T")
 
+MAX_LOG = 16 * 1024 * 1024  # bytes that the write-ahead log keeps after a large change
+EXPORT_TIMEOUT = 0.4  # seconds that a request waits while another one reads the whole list
 BUSY_TIMEOUT = 3.0  # seconds that a statement waits for another writer before it gives up
 
 
@@ -34,12 +37,12 @@ class Database:
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "rwc") -> None:
         self.path = _make_absolute(path)
         self.commits = GroupCommit()
-        self._cache = Cache()
+        self._pages, self._exports = Cache(), Cache(EXPORT_TIMEOUT)
         self._version: DataVersion | None = None  # from the first connection on
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
         self._lock = threading.Lock()
         prepare(self.path, partial(connect, self.path, mode))
-        self._identity = self._identify_file()
+        self._files = FilesInUse(self.path)
 
     def write(self, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Return what `change(connection, *args, **kwargs)` returns, once the change is on disk.
@@ -49,19 +52,21 @@ class Database:
         """
 
         def change_in_place(connection: sqlite3.Connection) -> T:
-            self._check_file()  # again: waiting for other writers may have taken seconds
+            self._files.check()  # again: waiting for other writers may have taken seconds
             return change(connection, *args, **kwargs)
 
         return self.commits.write(self.connection(), change_in_place)
 
-    def cached(self, key: Hashable, render: Callable[[], T]) -> T:
+    def cached(self, key: Hashable, render: Callable[[], T], *, is_export: bool = False) -> T:
         """Return what `render` returns, or returned before if nothing was committed since.
 
-        `key` stands for what is rendered. Raises what `connection()` raises.
+        `key` stands for what is rendered. Pages do not wait while an export is made; exports do,
+        and raise TimeoutError after a moment. Raises what `connection()` raises, too.
         """
         self.connection()
         assert self._version  # since there is a connection
-        return self._cache.get(self._version.read, key, render)
+        cache = self._exports if is_export else self._pages
+        return cache.get(self._version.read, key, render)
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -76,16 +81,18 @@ class Database:
     def connection(self) -> sqlite3.Connection:
         """Return the calling thread's connection, which its first call opens.
 
-        Raises DatabaseUnusable while the file is not in its place: a write to a deleted file is
-        lost, and SQLite does not notice. Raises sqlite3.Error if the file cannot be opened.
+        Raises DatabaseUnusable while one of its files is not in its place (`files.py`), and
+        sqlite3.Error if the file cannot be opened.
         """
-        self._check_file()
+        self._files.check()
         thread = threading.current_thread()
         connection = self._connections.get(thread)
         if connection is None:
             with self._lock:
                 if self._version is None:
-                    self._version = DataVersion(self._open())
+                    connection = self._open()
+                    self._version = DataVersion(connection)
+                    self._files.add_log(connection)
             connection = self._open()
             with self._lock:
                 for other in list(self._connections):
@@ -98,23 +105,11 @@ class Database:
         connection = connect(self.path, "rw")
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens all its files
-            self._check_file()  # again: another file may have been there for a moment
+            self._files.check()  # again: another file may have been there for a moment
         except Exception:
             connection.close()
             raise
         return connection
-
-    def _check_file(self) -> None:
-        if self._identify_file() != self._identity:
-            raise DatabaseUnusable(f"Another file is at {self.path}. Restart the server to use it.")
-
-    def _identify_file(self) -> tuple[int, int]:
-        """Return which file is at the path, whatever its name: its device and inode."""
-        try:
-            status = os.stat(self.path)
-        except OSError as error:
-            raise DatabaseUnusable(f"{self.path} is gone: {error.strerror}") from error
-        return status.st_dev, status.st_ino
 
     def close(self) -> None:
         """Close all connections. Call it when no thread uses one."""
@@ -123,6 +118,7 @@ class Database:
         if self._version:
             self._version.close()
             self._version = None
+        self._files.remove_log()
 
 
 def _make_absolute(path: str | os.PathLike[str]) -> Path:
@@ -151,6 +147,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")  # COMMIT returns when it is on disk
         connection.execute("PRAGMA fullfsync = ON")  # and on macOS not only in the disk's memory
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA journal_size_limit = {MAX_LOG}")  # when it starts again
     except Exception:
         connection.close()
         raise

@@ -22,9 +22,9 @@ FILTERS = {
     "active": "deleted_at IS NULL AND completed_at IS NULL",
     "completed": "deleted_at IS NULL AND completed_at IS NOT NULL",
 }
-# A row inserted by hand may hold a BLOB; CAST makes it text like any other.
-TODO_COLUMNS = "id, CAST(text AS TEXT), completed_at IS NOT NULL, place"
-_TOP = 2**63 - 1  # no place is above it: SQLite has no larger integer
+# A row changed by hand may hold a BLOB, or a text as its place; CAST makes them like any other.
+TODO_COLUMNS = "id, CAST(text AS TEXT), completed_at IS NOT NULL, CAST(place AS INTEGER)"
+_TOP = b"\xff"  # no place is above it: SQLite sorts numbers first, then texts, then BLOBs
 
 
 class InvalidText(ValueError):
@@ -105,12 +105,13 @@ def move_todo(connection: sqlite3.Connection, todo_id: int, past: int, *, up: bo
     It stays where it is if it is past the other one already. None if either is not there.
     """
     lower, upper = (todo_id, past) if up else (past, todo_id)
-    # Places 3 and 7 become 10 - 3 and 10 - 7: the sum of both, less its own. SQLite evaluates the
-    # subqueries once, before it changes the first row (https://sqlite.org/lang_expr.html).
+    # Places 3 and 7 become 7 - 3 + 3 and 7 - 7 + 3. SQLite evaluates the subqueries once, before it
+    # changes the first row (https://sqlite.org/lang_expr.html).
     connection.execute(
         f"""
         UPDATE todos
-        SET moved_to = (SELECT sum(place) FROM todos WHERE id IN (:lower, :upper)) - place
+        SET moved_to = (SELECT max(place) FROM todos WHERE id IN (:lower, :upper)) - place
+            + (SELECT min(place) FROM todos WHERE id IN (:lower, :upper))
         WHERE id IN (:lower, :upper)
         AND (SELECT place FROM todos WHERE id = :lower AND {FILTERS["all"]})
             < (SELECT place FROM todos WHERE id = :upper AND {FILTERS["all"]})

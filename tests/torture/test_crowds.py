@@ -1,0 +1,187 @@
+"""Clients that are slow on purpose, by the hundred: others are answered, and the memory lasts.
+
+Each scene is played with the real server, and again with a copy of the project that lacks the
+defence: there the scene must fail.
+"""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from select import select
+from typing import NamedTuple
+
+import psutil
+import pytest
+from _pytest.mark import ParameterSet
+from conftest import fill
+from servers import (
+    POSIX_ONLY,
+    ROOT,
+    Server,
+    broken_copy,
+    get,
+    post,
+    receive_all,
+    request,
+    running,
+    serve_command,
+    status_of,
+    wait_until,
+)
+
+pytestmark = [POSIX_ONLY, pytest.mark.timeout(120)]
+MB = 1024 * 1024
+
+
+def those_who_do_not_read_a_page_share_it(server: Server, readers: int) -> None:
+    with not_reading(server, "/", readers) as connections:
+        assert receive_all(connections[0]).endswith(b"</html>\n")  # it was not cut off
+
+
+def those_who_do_not_read_their_own_page_cost_little(server: Server, readers: int) -> None:
+    with not_reading(server, "/?x={}", readers):
+        pass
+
+
+@contextmanager
+def not_reading(server: Server, path: str, readers: int) -> Iterator[list[socket.socket]]:
+    """Ask for a page of 2.4 MB; check the memory of the server, and that it is given back."""
+    fill(server.database, 100, """printf('%.*c', 490, '"') || i""")
+    assert len(server.send(get())) > 2 * MB
+    with connected(server, [get(path.format(number)) for number in range(readers)]) as connections:
+        for _ in range(9):  # the last of them wait until the readers have been answered
+            assert status_of(server.send(request("HEAD", "/?last"))) == 200
+        assert memory_of(server) < 150
+        yield connections
+    wait_until(lambda: memory_of(server) < 60)
+
+
+def memory_of(server: Server) -> float:
+    return psutil.Process(server.process.pid).memory_info().rss / MB
+
+
+@contextmanager
+def connected(server: Server, sent: Sequence[bytes]) -> Iterator[list[socket.socket]]:
+    """Open a connection for each of these beginnings of a request, and send it."""
+    with ExitStack() as stack:
+        connections = [stack.enter_context(socket.socket()) for _ in sent]
+        for connection, data in zip(connections, sent, strict=True):
+            # Otherwise the system would take a whole page for a client that does not read.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(data)
+        yield connections
+
+
+def at_the_limit_the_oldest_makes_room(server: Server, sent: bytes, count: int) -> None:
+    with connected(server, [sent] * count) as connections:
+        for _ in range(20):
+            assert status_of(server.send(get("/healthz"))) == 200
+        assert receive_all(connections[0]).count(b"HTTP/1.1") <= 1  # until it is closed
+
+
+def writers_who_wait_do_not_hold_up_readers(server: Server) -> None:
+    with closing(sqlite3.connect(server.database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with connected(server, [post(b"text=milk")] * 16) as writers:
+            for _ in range(20):
+                assert status_of(server.send(get("/?x"))) == 200
+                assert status_of(server.send(get("/healthz"))) == 200
+            assert select(writers, [], [], 0)[0] == []  # none has given up yet
+
+
+def nobody_is_refused_because_others_export(server: Server) -> None:
+    fill(server.database, 2000)
+
+    def export(method: str) -> list[int]:
+        return [status_of(server.send(request(method, "/todos.txt"))) for _ in range(40)]
+
+    with ThreadPoolExecutor() as executor:
+        others = [executor.submit(export, "HEAD") for _ in range(4)]
+        assert export("GET") == [200] * 40
+        assert [other.result() for other in others] == [[200] * 40] * 4
+
+
+class Scene(NamedTuple):
+    play: Callable[[Server], None]
+    file: str
+    defence: str  # a part of the file
+    instead: str  # what makes it useless
+
+
+share, own = those_who_do_not_read_a_page_share_it, those_who_do_not_read_their_own_page_cost_little
+limit = at_the_limit_the_oldest_makes_room
+CROWDS, SERVING = "todo_wsgi/server/crowds.py", "todo_wsgi/server/serving.py"
+SHARED = "todo_wsgi/http/response.py", "SHARED_FROM = 32", "SHARED_FROM = 32_000"
+UNSENT = CROWDS, "MAX_UNSENT = 32", "MAX_UNSENT = 32_000"
+OLDEST = CROWDS, "len(channels) >= server.max_channels", "False"
+SILENT, SLOW, DEAF = b"", b"POST / HTTP/1.1\r\nHo", b"GET /?x HTTP/1.1\r\n\r\n" * 9
+SHORT = {
+    "a page for all": Scene(partial(share, readers=80), *SHARED),
+    "a page for each": Scene(partial(own, readers=80), *UNSENT),
+    "writers": Scene(
+        writers_who_wait_do_not_hold_up_readers, SERVING, 'command == "POST"', 'command != ""'
+    ),
+    "exports": Scene(
+        nobody_is_refused_because_others_export,
+        *("todo_wsgi/storage/database.py", "EXPORT_TIMEOUT = 0.4", "EXPORT_TIMEOUT = 0"),
+    ),
+}
+LIMIT = {
+    "silent": Scene(partial(limit, sent=SILENT, count=200), *OLDEST),
+    "slow": Scene(partial(limit, sent=SLOW, count=200), *OLDEST),
+    "deaf": Scene(partial(limit, sent=DEAF, count=200), *OLDEST),
+}
+LONG = {
+    "a page for 900": Scene(partial(share, readers=900), *SHARED),
+    "900 pages": Scene(partial(own, readers=900), *UNSENT),
+    "1,100 slow": Scene(partial(limit, sent=SLOW, count=1100), *OLDEST),
+}
+
+
+def of(scenes: dict[str, Scene], *marks: pytest.MarkDecorator) -> list[ParameterSet]:
+    return [pytest.param(scene, id=name, marks=marks) for name, scene in scenes.items()]
+
+
+@pytest.mark.parametrize("scene", of(SHORT | LIMIT))
+def test_the_server_withstands(scene: Scene, tmp_path: Path) -> None:
+    with few_connections(ROOT, tmp_path) as server:
+        scene.play(server)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scene", of(LONG))
+def test_the_server_withstands_a_thousand(scene: Scene, tmp_path: Path) -> None:
+    with running(serve_command("--port", "0"), tmp_path) as server:
+        scene.play(server)
+
+
+@pytest.mark.parametrize("scene", [*of(SHORT), *of(LIMIT, pytest.mark.long)])
+def test_without_its_defence_it_does_not(scene: Scene, tmp_path: Path) -> None:
+    copy = broken_copy(tmp_path, scene.file, scene.defence, scene.instead)
+    with few_connections(copy, tmp_path) as server, pytest.raises((AssertionError, TimeoutError)):
+        scene.play(server)
+
+
+@contextmanager
+def few_connections(root: Path, folder: Path) -> Iterator[Server]:
+    """Run a server with 400 descriptors: 168 connections fit."""
+    few = ["sh", "-c", 'ulimit -n 400; exec "$@"', "sh"]
+    with running([*few, *serve_command("--port", "0", root=root)], folder) as server:
+        yield server
+
+
+def test_a_request_must_come_in_within_a_minute(tmp_path: Path) -> None:
+    copy = broken_copy(tmp_path, CROWDS, "REQUEST_TIME = 60", "REQUEST_TIME = 1")
+    with running(serve_command("--port", "0", root=copy), tmp_path) as server:
+        with server.connect() as connection, suppress(ConnectionError):
+            while not select([connection], [], [], 0.05)[0]:
+                connection.sendall(b"X")
+            assert connection.recv(1) == b""
+        assert status_of(server.send(get("/healthz"))) == 200

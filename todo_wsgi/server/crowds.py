@@ -1,0 +1,50 @@
+"""Which connections have to go, so that nobody is locked out and the memory lasts.
+
+A client may send its request a byte at a time, or not read the answer. Alone it does no harm. A
+thousand of them would take all connections, or all memory. Such connections are closed, the oldest
+first, and only as many as it takes.
+"""
+
+import time
+from collections.abc import Iterable
+from io import BytesIO
+from typing import Any
+
+from todo_wsgi.server.waitress_fixes import Channel
+
+REQUEST_TIME = 60  # seconds in which a request must have come in
+MAX_UNSENT = 32 * 1024 * 1024  # bytes of answers in memory that are not sent yet
+
+
+def relieve(server: Any) -> None:
+    """Close what must go. At the limit, that is one connection: so another can come in."""
+    channels: list[Channel] = list(server.active_channels.values())
+    late = time.monotonic() - REQUEST_TIME
+    for channel in channels:
+        # waitress has marked the idle ones. It would close them once all is sent, which never
+        # happens if a client does not read.
+        if channel.will_close or (channel.request and channel.since < late):
+            channel.handle_close()
+    if len(channels) >= server.max_channels:
+        _close_oldest(channel for channel in channels if not channel.requests)
+    while _measure_unsent(slow := [one for one in channels if one.total_outbufs_len]) > MAX_UNSENT:
+        _close_oldest(slow)
+
+
+def _close_oldest(channels: Iterable[Channel]) -> None:
+    if oldest := min(channels, key=lambda channel: channel.since, default=None):
+        oldest.handle_close()
+
+
+def _measure_unsent(channels: Iterable[Channel]) -> int:
+    """Return how much memory the unsent answers take; a page for many clients counts once."""
+    sizes = {}
+    for channel in channels:
+        with channel.outbuf_lock:  # a thread may be adding to it
+            for buffer in channel.outbufs:
+                file = getattr(buffer, "file", None)
+                # What a BytesIO was made from: no copy, but the page that others send, too. It
+                # stays until the last byte is sent.
+                content = file.getvalue() if isinstance(file, BytesIO) else buffer
+                sizes[id(content)] = len(content)
+    return sum(sizes.values())
