@@ -5,17 +5,16 @@ from __future__ import annotations
 import gzip
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from conftest import fill, in_process, run_sql, shown
-from werkzeug.test import Client, TestResponse
+from werkzeug.test import Client, TestResponse, create_environ
 
 from todo_wsgi import Application
-from todo_wsgi.http.file_response import FileResponse
 from todo_wsgi.presentation import todotxt
 from todo_wsgi.presentation.todotxt import format_todo, parse_todos
 from todo_wsgi.storage import transfer
@@ -227,15 +226,20 @@ def test_an_export_is_kept_until_the_list_changes(
     assert export.call_count == 2
 
 
-def test_a_slow_client_may_read_an_export_until_there_are_four_newer_ones() -> None:
-    def export() -> FileResponse:
-        return todotxt.export([DatedTodo("milk", False, None, None)], is_gzipped=False)
+def test_a_slow_client_may_read_an_export_until_there_are_four_newer_ones(
+    client: Client, app: Application
+) -> None:
+    def export() -> Iterable[bytes]:
+        return app(create_environ("/todos.txt"), lambda *_: print)
 
-    old = export()
-    in_time, too_late = [old({"REQUEST_METHOD": "GET"}, lambda *_: print) for _ in range(2)]
-    newer = [export() for _ in range(3)]
-    assert b"".join(in_time) == b"milk\n"
-    newer.append(export())
+    client.post("/", data={"text": "milk"})
+    in_time, too_late = export(), export()
+    for _ in range(3):
+        client.post("/", data={"text": "bread"})
+        export()
+    assert b"".join(in_time).endswith(b" milk\n")
+    client.post("/", data={"text": "bread"})
+    export()
     with pytest.raises(OSError, match="newer ones took its place"):
         b"".join(too_late)
 

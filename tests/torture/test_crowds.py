@@ -117,7 +117,7 @@ class Scene(NamedTuple):
 
 share, own = those_who_do_not_read_a_page_share_it, those_who_do_not_read_their_own_page_cost_little
 limit = at_the_limit_the_oldest_makes_room
-CROWDS, SERVING = "todo_wsgi/server/crowds.py", "todo_wsgi/server/serving.py"
+CROWDS = "todo_wsgi/server/crowds.py"
 SHARED = "todo_wsgi/http/response.py", "SHARED_FROM = 32", "SHARED_FROM = 32_000"
 UNSENT = CROWDS, "MAX_UNSENT = 32", "MAX_UNSENT = 32_000"
 OLDEST = CROWDS, "len(channels) >= server.max_channels", "False"
@@ -126,7 +126,7 @@ SHORT = {
     "a page for all": Scene(partial(share, readers=80), *SHARED),
     "a page for each": Scene(partial(own, readers=80), *UNSENT),
     "writers": Scene(
-        writers_who_wait_do_not_hold_up_readers, SERVING, 'command == "POST"', 'command != ""'
+        writers_who_wait_do_not_hold_up_readers, CROWDS, 'command == "POST"', 'command != ""'
     ),
     "exports": Scene(
         nobody_is_refused_because_others_export,
@@ -171,8 +171,8 @@ def test_without_its_defence_it_does_not(scene: Scene, tmp_path: Path) -> None:
 
 @contextmanager
 def few_connections(root: Path, folder: Path) -> Iterator[Server]:
-    """Run a server with 400 descriptors: 168 connections fit."""
-    few = ["sh", "-c", 'ulimit -n 400; exec "$@"', "sh"]
+    """Run a server with 230 descriptors: 166 connections fit."""
+    few = ["sh", "-c", 'ulimit -n 230; exec "$@"', "sh"]
     with running([*few, *serve_command("--port", "0", root=root)], folder) as server:
         yield server
 

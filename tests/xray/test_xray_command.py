@@ -289,9 +289,9 @@ def app(environ, start_response):
 @pytest.mark.parametrize(
     ("path", "title", "message"),
     [
-        ("/loop", "running, ", "no end of the answer within 2 s: running, 2 s, at endless.py:4"),
-        ("/exit", "an exception", "no end of the answer within 2 s: SystemExit(3)"),
-        ("/stream", "running, ", "no end of the answer within 2 s: running, 2 s"),
+        ("/loop", "running, ", r"running, \d+ s, at endless\.py:4"),
+        ("/exit", "an exception", r"SystemExit\(3\)"),
+        ("/stream", "running, ", r"running, \d+ s"),
     ],
 )
 def test_a_request_without_an_answer_is_told_with_the_line_that_it_is_at(
@@ -305,7 +305,7 @@ def test_a_request_without_an_answer_is_told_with_the_line_that_it_is_at(
     assert done.stdout.startswith(f"GET {path} → {title}")
     assert "1. What the browser sent" in done.stdout
     assert ("→ still running" in one_line(done.stdout)) == (path == "/loop")
-    assert message in done.stderr
+    assert re.search(f"no end of the answer within 2 s: {message}", done.stderr)
 
 
 # In the browser

@@ -8,8 +8,7 @@ added.
 """
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from datetime import date
 from gzip import GzipFile
@@ -30,8 +29,6 @@ _LINE = re.compile(
 
 
 _MAX_IN_MEMORY = 1024 * 1024  # bytes; a longer export goes into a temporary file
-# Clients may still read older exports. Too many would fill the disk: all but the newest are closed.
-_closing: deque[Callable[[], object]] = deque(maxlen=4)
 
 
 def export(todos: Iterable[DatedTodo], *, is_gzipped: bool) -> FileResponse:
@@ -46,15 +43,11 @@ def export(todos: Iterable[DatedTodo], *, is_gzipped: bool) -> FileResponse:
             for todo in todos:
                 lines.write(format_todo(todo).encode())
         headers = [VARY, GZIP] if is_gzipped else [VARY]
-        response = FileResponse(file, content_type=TEXT, headers=headers)
+        return FileResponse(file, content_type=TEXT, headers=headers)
     except BaseException:
         with suppress(OSError):  # the disk may be full
             file.close()
         raise
-    if len(_closing) == _closing.maxlen:
-        _closing[0]()
-    _closing.append(response.close)
-    return response
 
 
 def format_todo(todo: DatedTodo) -> str:
@@ -83,10 +76,10 @@ def parse_todos(text: str) -> list[DatedTodo]:
     for the first line that cannot be a todo, or if there are too many.
     """
     lines = re.split("\r\n|\r|\n", text.removeprefix("\ufeff"))
-    count = sum(map(bool, map(str.strip, lines)))
-    if count > _MAX_LINES:
-        raise InvalidLine(f"Import {_MAX_LINES:,} lines at a time: these are {count:,}.")
-    return [_parse_line(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    todos = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if len(todos) > _MAX_LINES:
+        raise InvalidLine(f"Import {_MAX_LINES:,} lines at a time: these are {len(todos):,}.")
+    return [_parse_line(number, line) for number, line in todos]
 
 
 def _parse_line(number: int, line: str) -> DatedTodo:

@@ -1,4 +1,4 @@
-"""Which connections have to go, so that nobody is locked out and the memory lasts.
+"""What keeps a crowd from locking others out: threads for readers, and connections that must go.
 
 A client may send its request a byte at a time, or not read the answer. Alone it does no harm. A
 thousand of them would take all connections, or all memory. Such connections are closed, the oldest
@@ -10,10 +10,37 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
+from waitress.task import ThreadedTaskDispatcher
+
 from todo_wsgi.server.waitress_fixes import Channel
 
 REQUEST_TIME = 60  # seconds in which a request must have come in
 MAX_UNSENT = 32 * 1024 * 1024  # bytes of answers in memory that are not sent yet
+
+
+class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
+    """Gives `changing` threads the requests that change something, and `reading` others the rest.
+
+    A change may wait for the disk, or for another program that writes; the rest never does.
+    """
+
+    def __init__(self, changing: int, reading: int) -> None:
+        super().__init__()
+        self.set_thread_count(changing)
+        self._readers = ThreadedTaskDispatcher()
+        self._readers.set_thread_count(reading)
+
+    def add_task(self, channel: Channel) -> None:
+        """Let a thread answer the request that has arrived at this connection."""
+        if channel.requests[0].command == "POST":
+            super().add_task(channel)
+        else:
+            self._readers.add_task(channel)
+
+    def shutdown(self, **options: Any) -> None:
+        """End all threads."""
+        self._readers.shutdown(**options)
+        super().shutdown(**options)
 
 
 def relieve(server: Any) -> None:

@@ -17,15 +17,13 @@ from wsgiref.types import WSGIApplication
 
 import waitress
 from waitress import wasyncore
-from waitress.task import ThreadedTaskDispatcher
 
 from todo_wsgi.server.access_log import AccessLog, LoggingChannel
-from todo_wsgi.server.crowds import relieve
+from todo_wsgi.server.crowds import Dispatcher, relieve
 from todo_wsgi.server.waitress_fixes import Channel
 
 SETTINGS: dict[str, Any] = {
-    # Those that change the list. They wait for the disk together: with more threads, more of them
-    # share one wait.
+    # For changes, which wait for the disk together: with more threads, more of them share one wait.
     "threads": 8,
     "ident": None,  # no Server header: it would help attackers more than visitors
     # By default waitress stops accepting at 100 connections, so a hundred slow clients would lock
@@ -43,7 +41,7 @@ SETTINGS: dict[str, Any] = {
     "inbuf_overflow": 256 * 1024,
     "outbuf_overflow": 4 * 1024 * 1024,
 }
-READERS = 4  # threads for what changes nothing: they never wait for the disk, or another writer
+READERS = 4  # threads besides, for what changes nothing
 # What a trusted proxy says: the client's address, the host, the scheme.
 FROM_PROXY: dict[str, Any] = {
     "trusted_proxy_count": 1,
@@ -79,7 +77,10 @@ def serve(
     settings = SETTINGS | {"connection_limit": limit + 3}
     if trusted_proxy:
         settings |= {"trusted_proxy": trusted_proxy, **FROM_PROXY}
-    server = waitress.create_server(app, map=connections, sockets=[listener], **settings)
+    threads = Dispatcher(settings["threads"], READERS)
+    server = waitress.create_server(
+        app, map=connections, sockets=[listener], _dispatcher=threads, **settings
+    )
     server.channel_class = Channel
     if access_log:
         server.channel_class = LoggingChannel
@@ -89,14 +90,6 @@ def serve(
     # the loop for the GIL, which lowers the throughput.
     server.adj.send_bytes = settings["outbuf_overflow"]
     server.is_stopping, server.max_channels = False, limit
-    readers = ThreadedTaskDispatcher()
-    readers.set_thread_count(READERS)
-
-    def add_task(channel: Channel) -> None:
-        is_change = channel.requests[0].command == "POST"
-        (server.task_dispatcher if is_change else readers).add_task(channel)
-
-    server.add_task = add_task
     signals: list[int] = []
 
     def stop(number: int, *_: object) -> None:
@@ -131,28 +124,26 @@ def serve(
     handle(lambda: _has_requests_in_progress(server), GRACE)
     for channel in list(server.active_channels.values()):
         channel.handle_close()  # before the threads end, which takes a moment: it could ask then
-    for threads in (readers, server.task_dispatcher):
-        threads.shutdown(timeout=1)
+    threads.shutdown(timeout=1)
     wasyncore.close_all(connections)
 
 
 def _raise_connection_limit() -> int:
-    """Raise RLIMIT_NOFILE, and return how many connections fit under it, at two descriptors each.
+    """Raise RLIMIT_NOFILE, and return how many connections fit under it.
 
-    One is for the socket, the other for the file of a long export. A process may start with as few
-    as 256 descriptors. Beyond the limit, accepting a connection fails.
+    A process may start with as few as 256 descriptors. Beyond the limit, accepting one fails.
     """
     limit: int = SETTINGS["connection_limit"]
     if sys.platform == "win32":
         return limit
     import resource
 
-    others = 64  # descriptors: those of the database in each thread, the log, and so on
+    others = 64  # descriptors: those of the database in each thread, of exports, and so on
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * limit + others
+    wanted = limit + others
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
-    return min(limit, max(allowed - others, allowed // 2) // 2)
+    return min(limit, max(allowed - others, allowed // 4))
 
 
 def _signal_after(until: Callable[[], object]) -> None:

@@ -14,10 +14,12 @@ import mmap
 import os
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 MAX_PAGES = 10  # a page of 100 todos takes about 100 kB
+MAX_STALE_FILES = 3  # more could fill the disk, if clients are slow to read them
 
 T = TypeVar("T")
 
@@ -48,7 +50,7 @@ class Cache:
         try:
             version = read_version()
             if version != self._version:
-                self._pages.clear()
+                self._clear()
                 self._version = version
             if key not in self._pages:
                 page = render()
@@ -59,6 +61,24 @@ class Cache:
             return cached
         finally:
             self._lock.release()
+
+    def _clear(self) -> None:
+        self._pages.clear()
+
+
+class FileCache(Cache):
+    """Files that were made from one version. Clients may still read stale ones, if not too old."""
+
+    def __init__(self, patience: float) -> None:
+        super().__init__(patience)
+        self._stale: deque[Callable[[], object]] = deque(maxlen=MAX_STALE_FILES)
+
+    def _clear(self) -> None:
+        for file in self._pages.values():
+            if len(self._stale) == MAX_STALE_FILES:
+                self._stale[0]()
+            self._stale.append(file.close)
+        super()._clear()
 
 
 class DataVersion:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from todo_wsgi.storage.cache import Cache, DataVersion
+from todo_wsgi.storage.cache import Cache, DataVersion, FileCache
 from todo_wsgi.storage.errors import DatabaseUnusable
 from todo_wsgi.storage.files import FilesInUse
 from todo_wsgi.storage.group_commit import GroupCommit
@@ -37,7 +37,7 @@ class Database:
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "rwc") -> None:
         self.path = _make_absolute(path)
         self.commits = GroupCommit()
-        self._pages, self._exports = Cache(), Cache(EXPORT_TIMEOUT)
+        self._pages, self._exports = Cache(), FileCache(EXPORT_TIMEOUT)
         self._version: DataVersion | None = None  # from the first connection on
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
         self._lock = threading.Lock()
