@@ -12,7 +12,8 @@ import random
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from difflib import unified_diff
@@ -73,35 +74,43 @@ def kill_again_and_again(folder: Path, processes: int, kills: int, root: Path = 
     """Return what was wrong after the first kill after which something was."""
     command = serve_command("--port", "0", "--processes", str(processes), root=root)
     clients = [Client(name) for name in "abcdef"]
-    wrong: list[str] = []
     for number, groups in enumerate(islice(cycle(GROUPS[processes]), kills)):
         if number % 4 == 3:
             with suppress(subprocess.TimeoutExpired):
                 patience = random.uniform(0, 0.5)  # seconds, until it is killed
                 subprocess.run(command, cwd=folder, capture_output=True, timeout=patience)
         with running(command, folder) as server:
-            wrong += compare(server.database, clients)
-            put_under_load_and_kill(server, processes, groups, clients, wrong)
+            wait_until(lambda: len(workers(server)) == (processes if processes > 1 else 0))
+            pids = [server.process.pid, *sorted(workers(server))]
+            wrong = check(server.database, clients)
+            wrong += kill_under_load(server, pids, groups, clients)
         if wrong:
             return [f"at start {number}:", *wrong]
-    return compare(folder / "todos.db", clients)
+    return check(folder / "todos.db", clients)
 
 
-def compare(database: Path, clients: Iterable[Client]) -> list[str]:
-    """Return what is wrong in the database; the clients go on from what is there."""
-    wrong: list[str] = []
+def check(database: Path, clients: Iterable[Client]) -> list[str]:
+    """Return what is wrong in the database."""
     with closing(sqlite3.connect(database)) as connection:
-        integrity = list(connection.execute("PRAGMA integrity_check"))
-        for client in clients:
-            sql = "SELECT CAST(id AS TEXT), text, completed_at, deleted_at, place FROM todos"
-            mine = connection.execute(f"{sql} WHERE text LIKE ? || ' %'", (client.name,))
-            todos = {row[0]: Todo(*row) for row in mine}
-            found = describe(todos)
-            kept, done = describe(client.todos), describe(client.todos | client.in_hand)
-            if found not in (kept, done):
-                wrong += unified_diff(kept, found, f"acknowledged by {client.name}", "found")
-            client.todos, client.in_hand = todos, {}
-    return wrong + [str(row) for row in integrity if row != ("ok",)]
+        integrity = connection.execute("PRAGMA integrity_check").fetchall()
+    wrong = [f"integrity_check: {row}" for row in integrity if row != ("ok",)]
+    for client in clients:
+        wrong += compare(database, client)
+    return wrong
+
+
+def compare(database: Path, client: Client) -> list[str]:
+    """Return what is wrong with the client's todos; it goes on from what is there."""
+    sql = "SELECT CAST(id AS TEXT), text, completed_at, deleted_at, place FROM todos"
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute(f"{sql} WHERE text LIKE ? || ' %'", (client.name,)).fetchall()
+    todos = {row[0]: Todo(*row) for row in rows}
+    found = describe(todos)
+    kept, done = describe(client.todos), describe(client.todos | client.in_hand)
+    client.todos, client.in_hand = todos, {}
+    if found in (kept, done):
+        return []
+    return list(unified_diff(kept, found, f"acknowledged by {client.name}", "found", lineterm=""))
 
 
 def describe(todos: dict[str, Todo]) -> list[str]:
@@ -112,42 +121,35 @@ def describe(todos: dict[str, Todo]) -> list[str]:
     ]
 
 
-def put_under_load_and_kill(
-    server: Server,
-    processes: int,
-    groups: Iterable[Iterable[int]],
-    clients: list[Client],
-    wrong: list[str],
-) -> None:
+def kill_under_load(
+    server: Server, pids: Sequence[int], groups: Iterable[Iterable[int]], clients: Sequence[Client]
+) -> list[str]:
+    """Kill the groups of processes; return what is wrong for clients whose worker alone is gone."""
+    wrong: list[str] = []
+
     def work(client: Client) -> None:
-        """Post changes until the server is gone; if only a worker is gone, the next one answers."""
-        while server.process.poll() is None and not wrong:
+        """Post changes until the server is gone."""
+        while server.process.poll() is None:
             with (
                 suppress(ConnectionError, HTTPException),
                 closing(HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)) as connection,
             ):
                 connection.connect()
-                wrong.extend(compare(server.database, [client]))
-                while not wrong:
+                wrong.extend(compare(server.database, client))
+                while True:
                     client.change(connection)
 
-    def wait_for_changes(count: int) -> None:
-        goal = count + sum(client.acknowledged for client in clients)
-        wait_until(
-            lambda: (
-                sum(client.acknowledged for client in clients) >= goal
-                or any(load.done() for load in loads)
-            )
-        )
+    def count() -> int:
+        return sum(client.acknowledged for client in clients)
 
-    wait_until(lambda: len(workers(server)) == (processes if processes > 1 else 0))
-    pids = [server.process.pid, *sorted(workers(server))]
-    with ThreadPoolExecutor() as executor:
+    with ThreadPoolExecutor(len(clients)) as executor:
         loads = [executor.submit(work, client) for client in clients]
         for group in groups:
-            wait_for_changes(random.randrange(60))
+            goal = count() + random.randrange(60)
+            while count() < goal and not any(load.done() for load in loads):
+                time.sleep(0.001)
             for index in group:
                 os.kill(pids[index], signal.SIGKILL)
-        server.stop(server.stop_signal)
     for load in loads:
         load.result()
+    return wrong
