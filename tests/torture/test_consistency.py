@@ -62,10 +62,10 @@ def test_a_cache_that_is_late_is_noticed(tmp_path: Path) -> None:
         tmp_path / "copy",
         "todo_wsgi/storage/cache.py",
         "version = read_version()",
-        "version = __import__('time').monotonic() // 0.05",
+        "version = __import__('time').monotonic() // 1",  # a page may be a second old
     )
     wrong = find_wrong_pages(tmp_path, 2, 500, root)
-    assert any(line.startswith("/ shows") for line in wrong)
+    assert any(line.startswith("/") for line in wrong)
     assert any(line.startswith("shared") for line in wrong)
 
 

@@ -59,7 +59,7 @@ def test_an_answer_before_the_commit_is_noticed(tmp_path: Path) -> None:
         "todo_wsgi/handlers.py",
         "todo = _found(database.write(models.edit_todo, todo_id, models.clean_text(typed)))",
         "todo = _found(models.find_todo(database.connection(), todo_id)); import threading; "
-        "threading.Timer(0.01, database.write, (models.edit_todo, todo_id, typed)).start()",
+        "threading.Timer(0.1, database.write, (models.edit_todo, todo_id, typed)).start()",
     )
     assert kill_again_and_again(tmp_path, 1, 100, root)
 
