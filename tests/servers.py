@@ -221,6 +221,18 @@ def broken_copy(folder: Path, file: str, line: str, instead: str) -> Path:
     return folder
 
 
+def workers(server: Server) -> set[int]:
+    """Return the process IDs of the workers."""
+    command = ["ps", "-A", "-ww", "-o", "ppid=", "-o", "pid=", "-o", "args="]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True)
+    fields = [line.split(maxsplit=2) for line in listing.stdout.splitlines()]
+    return {
+        int(number)
+        for parent, number, command in fields
+        if int(parent) == server.process.pid and "spawn_main" in command
+    }
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     """Wait until another thread or process makes the condition true."""
     while not condition():

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from servers import (
     serve_command,
     status_of,
     wait_until,
+    workers,
 )
 
 from todo_wsgi import create_app
@@ -43,18 +43,6 @@ def two(tmp_path: Path) -> Iterator[Server]:
     with running(serve_command("--port", "0", "--processes", "2"), tmp_path) as server:
         wait_until(lambda: len(workers(server)) == 2)
         yield server
-
-
-def workers(server: Server) -> set[int]:
-    """Return the process IDs of the workers."""
-    command = ["ps", "-A", "-ww", "-o", "ppid=", "-o", "pid=", "-o", "args="]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True)
-    fields = [line.split(maxsplit=2) for line in listing.stdout.splitlines()]
-    return {
-        int(number)
-        for parent, number, command in fields
-        if int(parent) == server.process.pid and "spawn_main" in command
-    }
 
 
 def send(server: Server, request: bytes) -> bytes:
