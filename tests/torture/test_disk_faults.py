@@ -61,7 +61,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @pytest.mark.parametrize(
     ("processes", "changes", "rounds"),
-    [(1, 16, 1), pytest.param(1, 500, 10, marks=LONG), pytest.param(2, 500, 10, marks=LONG)],
+    [(1, 16, 1), pytest.param(1, 200, 10, marks=LONG), pytest.param(2, 200, 10, marks=LONG)],
 )
 def test_a_fault_of_the_disk_loses_nothing_and_what_is_refused_is_not_done(
     tmp_path: Path, processes: int, changes: int, rounds: int
