@@ -181,7 +181,7 @@ class Model:
     def _import(self, typed: str, said: dict[str, str]) -> Answer:
         lines = [line.strip() for line in re.split("\r\n|\r|\n", typed.removeprefix("\ufeff"))]
         read = [read_line(line) for line in lines if line]
-        if not read or None in read:
+        if not read or None in read or len(read) > 1000:
             return 422, visible(typed), []
         todos = [self._add(*line) for line in reversed(read) if line]
         self.imports[said.get("imported", "")] = todos
