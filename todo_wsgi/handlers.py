@@ -284,4 +284,5 @@ def import_todos(request: Request, database: Database) -> Response:
 def check_health(request: Request, database: Database) -> Response:
     """GET /healthz: "ok" for a monitor, if the database can be read; else it gets the 503."""
     models.check_readable(database.connection())
+    database.files.check_all()
     return Response("ok", content_type=TEXT)

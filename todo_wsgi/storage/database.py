@@ -36,13 +36,13 @@ class Database:
 
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "rwc") -> None:
         self.path = _make_absolute(path)
-        self.commits = GroupCommit()
         self._pages, self._exports = Cache(), FileCache(EXPORT_TIMEOUT)
         self._version: DataVersion | None = None  # from the first connection on
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
         self._lock = threading.Lock()
         prepare(self.path, partial(connect, self.path, mode))
-        self._files = FilesInUse(self.path)
+        self.files = FilesInUse(self.path)
+        self.commits = GroupCommit(self.files.check_all)
 
     def write(self, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Return what `change(connection, *args, **kwargs)` returns, once the change is on disk.
@@ -50,12 +50,7 @@ class Database:
         If `change` raises, nothing is written. It may run in another thread, and twice
         (`group_commit.py` says why). Raises what `connection()` raises, too.
         """
-
-        def change_in_place(connection: sqlite3.Connection) -> T:
-            self._files.check()  # again: waiting for other writers may have taken seconds
-            return change(connection, *args, **kwargs)
-
-        return self.commits.write(self.connection(), change_in_place)
+        return self.commits.write(self.connection(), lambda own: change(own, *args, **kwargs))
 
     def cached(self, key: Hashable, render: Callable[[], T], *, is_export: bool = False) -> T:
         """Return what `render` returns, or returned before if nothing was committed since.
@@ -84,7 +79,7 @@ class Database:
         Raises DatabaseUnusable while one of its files is not in its place (`files.py`), and
         sqlite3.Error if the file cannot be opened.
         """
-        self._files.check()
+        self.files.check()
         thread = threading.current_thread()
         connection = self._connections.get(thread)
         if connection is None:
@@ -92,7 +87,7 @@ class Database:
                 if self._version is None:
                     connection = self._open()
                     self._version = DataVersion(connection)
-                    self._files.add_log(connection)
+                    self.files.add_log(connection)
             connection = self._open()
             with self._lock:
                 for other in list(self._connections):
@@ -102,10 +97,11 @@ class Database:
         return connection
 
     def _open(self) -> sqlite3.Connection:
+        self.files.check_all()  # SQLite would make a new log
         connection = connect(self.path, "rw")
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens all its files
-            self._files.check()  # again: another file may have been there for a moment
+            self.files.check()  # again: another file may have been there for a moment
         except Exception:
             connection.close()
             raise
@@ -118,7 +114,7 @@ class Database:
         if self._version:
             self._version.close()
             self._version = None
-        self._files.remove_log()
+        self.files.remove_log()
 
 
 def _make_absolute(path: str | os.PathLike[str]) -> Path:

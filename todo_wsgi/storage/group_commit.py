@@ -20,9 +20,13 @@ _Queue = deque[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]
 
 
 class GroupCommit:
-    """The queue of changes that wait to be made in one database."""
+    """The queue of changes that wait to be made in one database.
 
-    def __init__(self) -> None:
+    `check` is called in each transaction first; if it raises, no change is made.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
         self._waiting: _Queue = deque()
         self._writing = threading.Lock()
 
@@ -40,27 +44,27 @@ class GroupCommit:
         self._waiting.append((change, mine))
         with self._writing:
             if not mine.done():  # else the thread before this one made it, too
-                _commit(connection, self._waiting)
+                self._commit(connection, self._waiting)
         return mine.result(timeout=0)
 
-
-def _commit(connection: sqlite3.Connection, waiting: _Queue) -> None:
-    """Make all changes that wait in one transaction, and resolve their futures."""
-    taken: _Queue = deque()
-    try:
-        with connection:  # COMMIT at the end, or ROLLBACK on an error
-            connection.execute("BEGIN IMMEDIATE")  # waits while another process writes
-            while waiting:
-                taken.append(waiting.popleft())
-            results = [change(connection) for change, _ in taken]
-    except Exception as error:
-        if len(taken) > 1:  # one of A, B and C is to blame: make A, then B, then C on its own
-            for one in taken:
-                _commit(connection, deque([one]))
-        else:  # if none was taken, nobody can write now: all that wait fail
-            failed = taken or waiting
-            while failed:
-                failed.popleft()[1].set_exception(error)
-    else:
-        for (_, future), result in zip(taken, results, strict=True):
-            future.set_result(result)
+    def _commit(self, connection: sqlite3.Connection, waiting: _Queue) -> None:
+        """Make all changes that wait in one transaction, and resolve their futures."""
+        taken: _Queue = deque()
+        try:
+            with connection:  # COMMIT at the end, or ROLLBACK on an error
+                connection.execute("BEGIN IMMEDIATE")  # waits while another process writes
+                self._check()  # that may have taken seconds
+                while waiting:
+                    taken.append(waiting.popleft())
+                results = [change(connection) for change, _ in taken]
+        except Exception as error:
+            if len(taken) > 1:  # one of A, B and C is to blame: make A, then B, then C on its own
+                for one in taken:
+                    self._commit(connection, deque([one]))
+            else:  # if none was taken, nobody can write now: all that wait fail
+                failed = taken or waiting
+                while failed:
+                    failed.popleft()[1].set_exception(error)
+        else:
+            for (_, future), result in zip(taken, results, strict=True):
+                future.set_result(result)
