@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -25,6 +26,7 @@ from servers import (
     ROOT,
     Server,
     broken_copy,
+    exchange,
     get,
     post,
     receive_all,
@@ -34,6 +36,8 @@ from servers import (
     status_of,
     wait_until,
 )
+
+from todo_wsgi.server.crowds import AT_LEAST
 
 pytestmark = [POSIX_ONLY, pytest.mark.timeout(120)]
 MB = 1024 * 1024
@@ -53,7 +57,8 @@ def those_who_do_not_read_their_own_page_cost_little(server: Server, readers: in
 def not_reading(server: Server, path: str, readers: int) -> Iterator[list[socket.socket]]:
     """Ask for a page of 2.4 MB; check the memory of the server, and that it is given back."""
     fill(server.database, 100, """printf('%.*c', 490, '"') || i""")
-    assert len(server.send(get())) > 2 * MB
+    with server.connect() as connection:
+        assert len(exchange(connection, get())) > 2 * MB
     with connected(server, [get(path.format(number)) for number in range(readers)]) as connections:
         for _ in range(9):  # the last of them wait until the readers have been answered
             assert status_of(server.send(request("HEAD", "/?last"))) == 200
@@ -96,6 +101,17 @@ def writers_who_wait_do_not_hold_up_readers(server: Server) -> None:
             assert select(writers, [], [], 0)[0] == []  # none has given up yet
 
 
+def those_who_wait_for_an_answer_get_it(server: Server) -> None:
+    with closing(sqlite3.connect(server.database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with connected(server, [post(b"text=milk")] * 150) as writers:
+            time.sleep(AT_LEAST + 0.5)
+            with connected(server, [post(b"text=bread")] * 50) as late:
+                other.rollback()
+                answers = [receive_all(writer) for writer in writers + late]
+    assert {answer[:10] for answer in answers} <= {b"HTTP/1.1 3", b"HTTP/1.1 5"}
+
+
 def nobody_is_refused_because_others_export(server: Server) -> None:
     fill(server.database, 2000)
 
@@ -113,6 +129,7 @@ class Scene(NamedTuple):
     file: str
     defence: str  # a part of the file
     instead: str  # what makes it useless
+    descriptors: int = 230  # for 166 connections
 
 
 share, own = those_who_do_not_read_a_page_share_it, those_who_do_not_read_their_own_page_cost_little
@@ -128,6 +145,9 @@ SHORT = {
     "writers": Scene(
         writers_who_wait_do_not_hold_up_readers, CROWDS, 'command == "POST"', 'command != ""'
     ),
+    "at work": Scene(
+        those_who_wait_for_an_answer_get_it, CROWDS, "if not channel.requests", "if True"
+    ),
     "exports": Scene(
         nobody_is_refused_because_others_export,
         *("todo_wsgi/storage/database.py", "EXPORT_TIMEOUT = 0.4", "EXPORT_TIMEOUT = 0"),
@@ -139,9 +159,9 @@ LIMIT = {
     "deaf": Scene(partial(limit, sent=DEAF, count=200), *OLDEST),
 }
 LONG = {
-    "a page for 900": Scene(partial(share, readers=900), *SHARED),
-    "900 pages": Scene(partial(own, readers=900), *UNSENT),
-    "1,100 slow": Scene(partial(limit, sent=SLOW, count=1100), *OLDEST),
+    "a page for 900": Scene(partial(share, readers=900), *SHARED, 4000),
+    "900 pages": Scene(partial(own, readers=900), *UNSENT, 4000),
+    "1,100 slow": Scene(partial(limit, sent=SLOW, count=1100), *OLDEST, 4000),
 }
 
 
@@ -149,31 +169,27 @@ def of(scenes: dict[str, Scene], *marks: pytest.MarkDecorator) -> list[Parameter
     return [pytest.param(scene, id=name, marks=marks) for name, scene in scenes.items()]
 
 
-@pytest.mark.parametrize("scene", of(SHORT | LIMIT))
+@pytest.mark.parametrize("scene", [*of(SHORT | LIMIT), *of(LONG, pytest.mark.long)])
 def test_the_server_withstands(scene: Scene, tmp_path: Path) -> None:
-    with few_connections(ROOT, tmp_path) as server:
-        scene.play(server)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("scene", of(LONG))
-def test_the_server_withstands_a_thousand(scene: Scene, tmp_path: Path) -> None:
-    with running(serve_command("--port", "0"), tmp_path) as server:
+    with running_with(scene.descriptors, ROOT, tmp_path) as server:
         scene.play(server)
 
 
 @pytest.mark.parametrize("scene", [*of(SHORT), *of(LIMIT, pytest.mark.long)])
 def test_without_its_defence_it_does_not(scene: Scene, tmp_path: Path) -> None:
     copy = broken_copy(tmp_path, scene.file, scene.defence, scene.instead)
-    with few_connections(copy, tmp_path) as server, pytest.raises((AssertionError, TimeoutError)):
+    with (
+        running_with(scene.descriptors, copy, tmp_path) as server,
+        pytest.raises((AssertionError, TimeoutError)),
+    ):
         scene.play(server)
 
 
 @contextmanager
-def few_connections(root: Path, folder: Path) -> Iterator[Server]:
-    """Run a server with 230 descriptors: 166 connections fit."""
-    few = ["sh", "-c", 'ulimit -n 230; exec "$@"', "sh"]
-    with running([*few, *serve_command("--port", "0", root=root)], folder) as server:
+def running_with(descriptors: int, root: Path, folder: Path) -> Iterator[Server]:
+    """Run a server that may open so many files and connections."""
+    limited = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
+    with running([*limited, *serve_command("--port", "0", root=root)], folder) as server:
         yield server
 
 

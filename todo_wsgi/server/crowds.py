@@ -5,8 +5,10 @@ thousand of them would take all connections, or all memory. Such connections are
 first, and only as many as it takes.
 """
 
+import ctypes
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -15,7 +17,10 @@ from waitress.task import ThreadedTaskDispatcher
 from todo_wsgi.server.waitress_fixes import Channel
 
 REQUEST_TIME = 60  # seconds in which a request must have come in
+AT_LEAST = 1  # seconds that it has, however many others want to come in
 MAX_UNSENT = 32 * 1024 * 1024  # bytes of answers in memory that are not sent yet
+LARGE = 256 * 1024  # bytes
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
@@ -43,17 +48,27 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has 
         super().shutdown(**options)
 
 
+def return_large_blocks() -> None:
+    """Let glibc, the C library of Linux, give large blocks back to the system when they are freed.
+
+    It begins with that, but keeps them once a program has freed some (mallopt(3)).
+    """
+    with suppress(AttributeError, TypeError):  # this is another library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE)
+
+
 def relieve(server: Any) -> None:
     """Close what must go. At the limit, that is one connection: so another can come in."""
     channels: list[Channel] = list(server.active_channels.values())
-    late = time.monotonic() - REQUEST_TIME
+    now = time.monotonic()
     for channel in channels:
         # waitress has marked the idle ones. It would close them once all is sent, which never
         # happens if a client does not read.
-        if channel.will_close or (channel.request and channel.since < late):
+        if channel.will_close or (channel.request and channel.since < now - REQUEST_TIME):
             channel.handle_close()
     if len(channels) >= server.max_channels:
-        _close_oldest(channel for channel in channels if not channel.requests)
+        idle = [channel for channel in channels if not channel.requests]
+        _close_oldest(channel for channel in idle if channel.since < now - AT_LEAST)
     while _measure_unsent(slow := [one for one in channels if one.total_outbufs_len]) > MAX_UNSENT:
         _close_oldest(slow)
 

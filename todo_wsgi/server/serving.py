@@ -19,7 +19,7 @@ import waitress
 from waitress import wasyncore
 
 from todo_wsgi.server.access_log import AccessLog, LoggingChannel
-from todo_wsgi.server.crowds import Dispatcher, relieve
+from todo_wsgi.server.crowds import Dispatcher, relieve, return_large_blocks
 from todo_wsgi.server.waitress_fixes import Channel
 
 SETTINGS: dict[str, Any] = {
@@ -71,6 +71,7 @@ def serve(
     once signals are handled. `until` blocks in a thread; when it returns, that counts as SIGTERM.
     Call this in the main thread.
     """
+    return_large_blocks()
     connections: dict[int, Any] = {}
     limit = _raise_connection_limit()
     # waitress counts its own descriptors, too, and would stop accepting; `relieve` makes room.

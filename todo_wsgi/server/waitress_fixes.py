@@ -26,7 +26,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     @property
     def since(self) -> float:
-        """When the request began that arrives; or else when the last one was answered."""
+        """When the request began that arrives; or else when the last answer was made."""
         request = self.request
         return request.began if request else self._answered
 
@@ -48,7 +48,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         for dropped in behind:
             dropped.close()
         super().service()
+
+    def write_soon(self, data: Any) -> int:
+        """Take a part of an answer from the thread that makes it."""
         self._answered = time.monotonic()
+        size: int = super().write_soon(data)
+        return size
 
     def handle_expt(self) -> None:
         """Close the connection if urgent data arrives (TCP's, which HTTP does not use).
