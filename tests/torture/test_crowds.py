@@ -61,8 +61,10 @@ def not_reading(server: Server, path: str, readers: int) -> Iterator[list[socket
     with server.connect() as connection:
         assert len(exchange(connection, get())) > 2 * MB
     with connected(server, [get(path.format(number)) for number in range(readers)]) as connections:
-        for _ in range(9):  # the last of them wait until the readers have been answered
-            assert status_of(server.send(request("HEAD", "/?last"))) == 200
+        for _ in range(9):
+            with server.connect() as connection:
+                connection.settimeout(300)  # until the readers have been answered
+                assert status_of(exchange(connection, request("HEAD", "/?last"))) == 200
         assert memory_of(server) < 150
         yield connections
     wait_until(lambda: memory_of(server) < 60)
