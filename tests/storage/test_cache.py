@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,35 +68,35 @@ def test_no_page_is_stale_under_concurrent_reads_and_writes(
     app: Application, database: Path
 ) -> None:
     run_sql(database, "INSERT INTO todos (text) VALUES ('0'), ('0')")
-    committed = 0
+    committed, requests = 0, [0, 0, 0]
     is_over = threading.Event()
 
     def write() -> None:
         nonlocal committed
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = OFF")
-            for number in range(1, 1500):
-                connection.execute("UPDATE todos SET text = ?", (str(number),))
-                committed = number
+            # A slow machine commits so often before anybody has read.
+            while committed < 1500 or (sum(requests) <= 20 and not any(map(Future.done, readers))):
+                connection.execute("UPDATE todos SET text = ?", (str(committed + 1),))
+                committed += 1
 
-    def read() -> int:
+    def read(reader: int) -> None:
         browser = Client(app)
-        requests = 0
         while not is_over.is_set():
             oldest = committed
             first, second = re.findall(r'dir="auto">(\d+)<', browser.get("/").text)
             assert first == second  # both from one commit
             assert int(first) >= oldest
-            requests += 1
-        return requests
+            requests[reader] += 1
 
     with ThreadPoolExecutor() as executor:
-        readers = [executor.submit(read) for _ in range(3)]
+        readers = [executor.submit(read, reader) for reader in range(3)]
         try:
             write()
         finally:
             is_over.set()
-        assert sum(reader.result() for reader in readers) > 20
+        for reader in readers:
+            reader.result()
 
 
 def test_a_page_is_rendered_once_per_version(
