@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from io import BytesIO
+from operator import attrgetter
 from typing import Any
 
 from waitress.task import ThreadedTaskDispatcher
@@ -26,7 +27,7 @@ _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
     """Gives `changing` threads the requests that change something, and `reading` others the rest.
 
-    A change may wait for the disk, or for another program that writes; the rest never does.
+    A change may wait for the disk, or for another program that writes; the rest does not.
     """
 
     def __init__(self, changing: int, reading: int) -> None:
@@ -66,16 +67,15 @@ def relieve(server: Any) -> None:
         # happens if a client does not read.
         if channel.will_close or (channel.request and channel.since < now - REQUEST_TIME):
             channel.handle_close()
+    by_age = attrgetter("since")
     if len(channels) >= server.max_channels:
         idle = [channel for channel in channels if not channel.requests]
-        _close_oldest(channel for channel in idle if channel.since < now - AT_LEAST)
-    while _measure_unsent(slow := [one for one in channels if one.total_outbufs_len]) > MAX_UNSENT:
-        _close_oldest(slow)
-
-
-def _close_oldest(channels: Iterable[Channel]) -> None:
-    if oldest := min(channels, key=lambda channel: channel.since, default=None):
-        oldest.handle_close()
+        oldest = min(idle, key=by_age, default=None)
+        if oldest and oldest.since < now - AT_LEAST:
+            oldest.handle_close()
+    reading = sorted((channel for channel in channels if channel.total_outbufs_len), key=by_age)
+    while _measure_unsent(reading) > MAX_UNSENT:
+        reading.pop(0).handle_close()
 
 
 def _measure_unsent(channels: Iterable[Channel]) -> int:

@@ -73,24 +73,7 @@ def serve(
     """
     return_large_blocks()
     connections: dict[int, Any] = {}
-    limit = _raise_connection_limit()
-    # waitress counts its own descriptors, too, and would stop accepting; `relieve` makes room.
-    settings = SETTINGS | {"connection_limit": limit + 3}
-    if trusted_proxy:
-        settings |= {"trusted_proxy": trusted_proxy, **FROM_PROXY}
-    threads = Dispatcher(settings["threads"], READERS)
-    server = waitress.create_server(
-        app, map=connections, sockets=[listener], _dispatcher=threads, **settings
-    )
-    server.channel_class = Channel
-    if access_log:
-        server.channel_class = LoggingChannel
-        server.access_log = AccessLog(access_log, trusted_proxy)
-    # A thread leaves up to this many bytes to the loop below, which sends them at once. By default
-    # it is one byte: then the thread itself sends the head and after it the body, and competes with
-    # the loop for the GIL, which lowers the throughput.
-    server.adj.send_bytes = settings["outbuf_overflow"]
-    server.is_stopping, server.max_channels = False, limit
+    server = _create_server(app, listener, connections, trusted_proxy, access_log)
     signals: list[int] = []
 
     def stop(number: int, *_: object) -> None:
@@ -125,8 +108,37 @@ def serve(
     handle(lambda: _has_requests_in_progress(server), GRACE)
     for channel in list(server.active_channels.values()):
         channel.handle_close()  # before the threads end, which takes a moment: it could ask then
-    threads.shutdown(timeout=1)
+    server.task_dispatcher.shutdown(timeout=1)
     wasyncore.close_all(connections)
+
+
+def _create_server(
+    app: WSGIApplication,
+    listener: socket.socket,
+    connections: dict[int, Any],
+    trusted_proxy: str | None,
+    access_log: str | None,
+) -> Any:
+    """Return waitress's server, set up as above; it keeps its `connections` there."""
+    limit = _raise_connection_limit()
+    # waitress counts its own descriptors, too, and would stop accepting; `relieve` makes room.
+    settings = SETTINGS | {"connection_limit": limit + 3}
+    if trusted_proxy:
+        settings |= {"trusted_proxy": trusted_proxy, **FROM_PROXY}
+    threads = Dispatcher(settings["threads"], READERS)
+    server = waitress.create_server(
+        app, map=connections, sockets=[listener], _dispatcher=threads, **settings
+    )
+    server.channel_class = Channel
+    if access_log:
+        server.channel_class = LoggingChannel
+        server.access_log = AccessLog(access_log, trusted_proxy)
+    # A thread leaves up to this many bytes to the loop above, which sends them at once. By default
+    # it is one byte: then the thread itself sends the head and after it the body, and competes with
+    # the loop for the GIL, which lowers the throughput.
+    server.adj.send_bytes = settings["outbuf_overflow"]
+    server.is_stopping, server.max_channels = False, limit
+    return server
 
 
 def _raise_connection_limit() -> int:

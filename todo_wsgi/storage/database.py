@@ -85,9 +85,9 @@ class Database:
         if connection is None:
             with self._lock:
                 if self._version is None:
-                    connection = self._open()
-                    self._version = DataVersion(connection)
-                    self.files.add_log(connection)
+                    first = self._open()
+                    self._version = DataVersion(first)
+                    self.files.add_log(first)
             connection = self._open()
             with self._lock:
                 for other in list(self._connections):

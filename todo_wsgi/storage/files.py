@@ -18,10 +18,6 @@ class FilesInUse:
 
     def __init__(self, path: Path) -> None:
         self._path, self._identity = path, _identify(path)
-        self.remove_log()
-
-    def remove_log(self) -> None:
-        """Look for no log: SQLite removes it with the last connection."""
         self._log: dict[Path, tuple[int, int]] = {}
 
     def add_log(self, connection: sqlite3.Connection) -> None:
@@ -32,6 +28,10 @@ class FilesInUse:
         logs = [Path(f"{self._path}{suffix}") for suffix in ("-wal", "-shm")]
         self._log = {log: _identify(log) for log in logs if log.exists()}
         self._connection = connection
+
+    def remove_log(self) -> None:
+        """Look for it no longer: SQLite removes it with the last connection."""
+        self._log = {}
 
     def check_all(self) -> None:
         """Raise DatabaseUnusable unless all files are in their places.
