@@ -31,8 +31,8 @@ def show_todos(request: Request, database: Database) -> Response:
     listing = read_listing(request.query)
     # Visitors can share a page whose address has neither an event nor a search.
     if request.query.keys() <= {"show", "from"}:
-        return database.cached(listing, lambda: _list_page(database, listing))
-    return _list_page(database, listing, request.query)
+        return database.cached(listing, lambda: database.read(_list_page, listing))
+    return database.read(_list_page, listing, request.query)
 
 
 def create_todo(request: Request, database: Database) -> Response:
@@ -45,14 +45,14 @@ def create_todo(request: Request, database: Database) -> Response:
     try:
         todo_id = database.write(models.insert_todo, models.clean_text(typed))
     except models.InvalidText as reason:
-        return _list_page(database, listing, text=typed, problem=str(reason))
+        return database.read(_list_page, listing, text=typed, problem=str(reason))
     # The new todo is on top, and not among the completed ones.
     show = "all" if listing.show == "completed" else listing.show
     return redirect(Listing(show).address(added=todo_id))
 
 
 def _list_page(
-    database: Database,
+    connection: sqlite3.Connection,
     listing: Listing,
     query: Mapping[str, str] | None = None,
     *,
@@ -60,17 +60,16 @@ def _list_page(
     problem: str = "",
 ) -> Response:
     one_more = models.PAGE_SIZE + 1  # than a page shows, to see whether there is a next page
-    with database.snapshot() as connection:
-        return pages.list_page(
-            listing,
-            models.list_todos(connection, *listing[:2], one_more, listing.words),
-            models.list_todos_above(connection, *listing[:2], one_more, listing.words),
-            left=models.count_active(connection),
-            has_completed=bool(models.list_todos(connection, "completed", None, 1)),
-            event=_read_event(connection, listing, query or {}),
-            text=text,
-            problem=problem,
-        )
+    return pages.list_page(
+        listing,
+        models.list_todos(connection, *listing[:2], one_more, listing.words),
+        models.list_todos_above(connection, *listing[:2], one_more, listing.words),
+        left=models.count_active(connection),
+        has_completed=bool(models.list_todos(connection, "completed", None, 1)),
+        event=_read_event(connection, listing, query or {}),
+        text=text,
+        problem=problem,
+    )
 
 
 def _read_event(
@@ -284,5 +283,5 @@ def import_todos(request: Request, database: Database) -> Response:
 def check_health(request: Request, database: Database) -> Response:
     """GET /healthz: "ok" for a monitor, if the database can be read; else it gets the 503."""
     models.check_readable(database.connection())
-    database.files.check_all()
+    database.check()
     return Response("ok", content_type=TEXT)

@@ -130,7 +130,8 @@ def test_a_post_executes_begin_insert_and_commit(client: InProcessClient, app: A
     executed: list[str] = []
     app.database.connection().set_trace_callback(executed.append)
     client.post("/", data={"text": "bread"})
-    assert executed == ["BEGIN IMMEDIATE", "INSERT INTO todos (text) VALUES ('bread')", "COMMIT"]
+    assert executed[::2] == ["BEGIN IMMEDIATE", "COMMIT"]
+    assert executed[1].startswith("INSERT INTO todos (text, created_at) VALUES ('bread', '20")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_every_request_is_answered_as_the_model_says(tmp_path: Path, seeds: Iter
     [
         ("presentation/templating.py", "html.escape(str(value))", "html.escape(str(value), False)"),
         ("presentation/pages.py", "= escape(part)", "= SafeHTML(part)"),
-        ("storage/models.py", "AND place <= ?", "AND place < ?"),
+        ("storage/models.py", "place <= coalesce", "place < coalesce"),
         ("storage/undo.py", "NULL WHERE {TIMES[column]} AND", "NULL WHERE"),
     ],
 )

@@ -47,7 +47,12 @@ def test_the_server_survives_raw_requests(
     ("file", "line", "instead", "sign"),
     [
         ("server/waitress_fixes.py", "except ValueError", "except KeyError", "ERROR"),
-        ("storage/models.py", "(text) VALUES (?)", "(text) VALUES (lower(?))", "not listed"),
+        (
+            "storage/models.py",
+            "created_at) VALUES (?",
+            "created_at) VALUES (lower(?)",
+            "not listed",
+        ),
     ],
 )
 def test_a_mistake_is_noticed(

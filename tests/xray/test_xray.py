@@ -96,7 +96,7 @@ def test_the_functions_are_a_tree_with_arguments_and_results(todos: Watched) -> 
     text = todos.text(part=5)
     assert "clean_text(text='milk') → 'milk'" in text
     assert "library: urllib.parse.parse_qsl(qs='text=milk', keep_blank_values=True" in text
-    assert "SQL: INSERT INTO todos (text) VALUES (?) → 1 row inserted" in text
+    assert "SQL: INSERT INTO todos (text, created_at) VALUES (?, ?) → 1 row inserted" in text
 
 
 def test_equal_calls_are_counted(todos: Watched, database: Path) -> None:
@@ -203,7 +203,7 @@ def test_sql_is_shown_with_parameters_rows_and_plan(todos: Watched, database: Pa
     run_sql(database, f"CREATE TRIGGER touch AFTER INSERT ON todos BEGIN {touch} {touch} END")
     todos.post("/", data={"text": "milk"})
     text = todos.text(part=6)
-    assert "('milk',) 1 row inserted, and 2 by triggers" in text
+    assert "') 1 row inserted, and 2 by triggers" in text
     assert "COMMIT (by the sqlite3 module, at the end of the “with” block)" in text
     assert "with connection: # COMMIT at the end" in text
     todos.get("/?added=1")

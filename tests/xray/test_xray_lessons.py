@@ -269,8 +269,8 @@ def test_12_the_question_mark_is_not_string_formatting(
 ) -> None:
     todos.post("/", data={"text": "'); DROP TABLE todos; --"})
     text = todos.text(part=6)
-    assert "INSERT INTO todos (text) VALUES (?)" in text
-    assert """("'); DROP TABLE todos; --",)""" in text
+    assert "INSERT INTO todos (text, created_at) VALUES (?, ?)" in text
+    assert """("'); DROP TABLE todos; --", '20""" in text
     assert "SQLite gets the parameters apart from the SQL" in text
     assert "✗" not in text
 

@@ -563,7 +563,8 @@ def test_a_link_to_a_part_opens_it(browser: Browser, site: Server) -> None:
     number = newest(site)
     with new_page(browser, site, width=WIDE) as page:
         page.goto(f"{site.xray_address}{number}")
-        insert = page.get_by_role("cell", name="INSERT INTO todos (text) VALUES (?)", exact=True)
+        sql = "INSERT INTO todos (text, created_at) VALUES (?, ?)"
+        insert = page.get_by_role("cell", name=sql, exact=True)
         expect(insert).not_to_be_visible()
         page.get_by_role("link", name="6. SQL").click()
         expect(insert).to_be_visible()

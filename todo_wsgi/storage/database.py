@@ -1,14 +1,14 @@
 """The database file: its connections, and the transactions that change it.
 
-Handlers read with `Database.connection()` and change with `Database.write()`. The SQL of the
-application is in `models.py`, that of the schema in `schema.py`.
+Handlers read with `Database.read()`, or `connection()` if one query is enough, and change with
+`write()`. The SQL of the application is in `models.py`, that of the schema in `schema.py`.
 """
 
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +36,7 @@ class Database:
 
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "rwc") -> None:
         self.path = _make_absolute(path)
+        self.guesses = Path(f"{self.path}-guesses")  # (`guesses.py`)
         self._pages, self._exports = Cache(), FileCache(EXPORT_TIMEOUT)
         self._version: DataVersion | None = None  # from the first connection on
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
@@ -63,15 +64,11 @@ class Database:
         cache = self._exports if is_export else self._pages
         return cache.get(self._version.read, key, render)
 
-    @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection whose reads all see the database as of one moment."""
-        connection = self.connection()
-        connection.execute("BEGIN")
-        try:
-            yield connection
-        finally:
-            connection.rollback()  # nothing was changed: this ends the transaction
+    def read(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Return what `query(connection, *args, **kwargs)` returns, all as of one moment."""
+        with self.connection() as connection:  # COMMIT at the end, which has nothing to write
+            connection.execute("BEGIN")
+            return query(connection, *args, **kwargs)
 
     def connection(self) -> sqlite3.Connection:
         """Return the calling thread's connection, which its first call opens.
@@ -106,6 +103,10 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def check(self) -> None:
+        """Raise DatabaseUnusable unless all files are in their places."""
+        self.files.check_all()
 
     def close(self) -> None:
         """Close all connections. Call it when no thread uses one."""

@@ -11,6 +11,7 @@ search slows down as the list grows: each finds its rows by an index of init_db.
 import re
 import sqlite3
 import unicodedata
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 MAX_TEXT_LENGTH = 500  # characters; a todo is a line, not a letter
@@ -24,7 +25,6 @@ FILTERS = {
 }
 # A row changed by hand may hold a BLOB, or a text as its place; CAST makes them like any other.
 TODO_COLUMNS = "id, CAST(text AS TEXT), completed_at IS NOT NULL, CAST(place AS INTEGER)"
-_TOP = b"\xff"  # no place is above it: SQLite sorts numbers first, then texts, then BLOBs
 
 
 class InvalidText(ValueError):
@@ -67,9 +67,10 @@ def join_lines(text: str) -> str:
 
 def insert_todo(connection: sqlite3.Connection, text: str) -> int:
     """Add a todo on top, and return its id."""
-    inserted = connection.execute("INSERT INTO todos (text) VALUES (?)", (text,))
-    assert inserted.lastrowid is not None  # an INSERT sets it
-    return inserted.lastrowid
+    # Its time is not SQL's CURRENT_TIMESTAMP, which differs from machine to machine (`rqlite.py`).
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    sql = "INSERT INTO todos (text, created_at) VALUES (?, ?)"
+    return connection.execute(sql, (text, now)).lastrowid or 0  # an INSERT sets it
 
 
 def edit_todo(connection: sqlite3.Connection, todo_id: int, text: str) -> Todo | None:
@@ -160,15 +161,16 @@ def list_todos(
 
     Each of the `words` occurs in their text, in capital or small letters (of A to Z alike).
     """
+    # No place is above x'ff': SQLite sorts numbers first, then texts, then BLOBs.
     rows = connection.execute(
         f"""
         SELECT {TODO_COLUMNS}
         FROM todos
-        WHERE {FILTERS[show]} AND place <= ? {_match(words)}
+        WHERE {FILTERS[show]} AND place <= coalesce(?, x'ff') {_match(words)}
         ORDER BY place DESC
         LIMIT ?
         """,
-        (_TOP if start is None else start, *words.split(), limit),
+        (start, *words.split(), limit),
     )
     return [Todo(*row) for row in rows]
 

@@ -34,13 +34,10 @@ def delete_todo(connection: sqlite3.Connection, todo_id: int) -> str | None:
 def _purge(connection: sqlite3.Connection) -> None:
     """Remove what was deleted over 30 days ago, 100 todos at most, so that nobody waits for it."""
     # A mark that somebody put there by hand, like 1 or '-', is not between these two.
-    connection.execute(
-        """
-        DELETE FROM todos
-        WHERE id IN (SELECT id FROM todos WHERE deleted_at BETWEEN '2000-' AND ? LIMIT 100)
-        """,
-        (_end_of_recovery(),),
+    old = (
+        "SELECT id FROM todos WHERE deleted_at BETWEEN '2000-' AND ? ORDER BY deleted_at LIMIT 100"
     )
+    connection.execute(f"DELETE FROM todos WHERE id IN ({old})", (_end_of_recovery(),))
 
 
 def new_time() -> str:
@@ -53,7 +50,9 @@ def new_time() -> str:
 
 def find_time(connection: sqlite3.Connection, column: str, todo_id: int) -> str | None:
     """Return the time in this column, one of TIMES, of a todo; None if it has none."""
-    row = connection.execute(f"SELECT {column} FROM todos WHERE id = ?", (todo_id,)).fetchone()
+    # CAST, since rqlite writes what it finds in a column of type TIMESTAMP in another format.
+    sql = f"SELECT CAST({column} AS TEXT) FROM todos WHERE id = ?"
+    row = connection.execute(sql, (todo_id,)).fetchone()
     time: str | None = row and row[0]
     return time
 
