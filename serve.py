@@ -44,7 +44,7 @@ def serve(app: Application, listener: socket, settings: command_line.Settings) -
         from todo_wsgi.server.processes import supervise
 
         app.close()  # each process makes its own, on the file that is there now
-        make_app = partial(create_app, app.database.path, mode="rw", sites=settings.site)
+        make_app = partial(create_app, settings.db, mode="rw", sites=settings.site)
         supervise(settings.processes, listener, make_app, run, started)
     elif settings.xray is None:
         run(app, listener, started=started)

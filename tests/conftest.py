@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import html
+import json
 import os
 import re
 import sqlite3
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cached_property
@@ -18,13 +20,16 @@ from wsgiref.validate import validator
 import html_checks
 import pytest
 from browsers import running_browser
+from clusters import Cluster as RunningCluster
+from clusters import running_cluster
 from playwright.sync_api import Browser
-from servers import Server, running, serve_command
+from servers import TIMEOUT, Server, running, serve_command
 from werkzeug.test import Client, TestResponse
 from xrays import Watched, watching
 
 from todo_wsgi import Application, create_app
 from todo_wsgi.storage.database import Database
+from todo_wsgi.storage.rqlite import Cluster
 from todo_wsgi.xray import XRay
 
 # The developer's own settings must not reach the servers that the tests start.
@@ -39,12 +44,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="repeat each request that changes nothing under the x-ray; expect the same bytes",
     )
+    parser.addoption("--cluster", action="store_true", help="keep the lists in a cluster of rqlite")
     parser.addoption("--long", action="store_true", help="run the long tests, too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    is_short = not config.getoption("--long")
+    is_short, is_cluster = not config.getoption("--long"), config.getoption("--cluster")
     left_out = [item for item in items if is_short and item.get_closest_marker("long")]
+    for item in items if is_cluster else []:
+        names = getattr(item, "fixturenames", [])
+        if "database" not in names or item.get_closest_marker("of_file"):
+            left_out.append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
@@ -140,14 +150,27 @@ def in_process(app: Application) -> InProcessClient:
     return InProcessClient(app)
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """The path of a database that does not exist yet."""
-    return tmp_path / "todos.db"
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    """Three nodes of rqlite for all tests."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def app(database: Path) -> Iterator[Application]:
+def database(tmp_path: Path, request: pytest.FixtureRequest) -> Path | str:
+    """The path of a database that does not exist yet; with --cluster, the URL of an empty one."""
+    if not request.config.getoption("--cluster"):
+        return tmp_path / "todos.db"
+    url: str = request.getfixturevalue("cluster").url
+    with closing(Cluster(url)) as cluster:
+        cluster.prepare()
+    run_sql(url, "DELETE FROM todos; DELETE FROM sqlite_sequence WHERE name = 'todos'")
+    return url
+
+
+@pytest.fixture
+def app(database: Path | str) -> Iterator[Application]:
     app = create_app(database)
     yield app
     app.close()
@@ -166,27 +189,50 @@ def todos(app: Application) -> Iterator[Watched]:
 
 
 @pytest.fixture
-def stored(database: Path) -> Callable[[], list[str]]:
-    """A function that reads all texts straight from the database file, oldest first."""
+def stored(database: Path | str) -> Callable[[], list[str]]:
+    """A function that reads all texts straight from the database, oldest first."""
     return lambda: read_texts(database)
 
 
-def run_sql(database: Path, script: str) -> None:
-    """Run SQL on the database file, as another program would."""
-    with closing(sqlite3.connect(database)) as connection:
-        connection.executescript(script)
+def run_sql(database: Path | str, script: str) -> None:
+    """Run SQL on the database, as another program would."""
+    if isinstance(database, Path):
+        with closing(sqlite3.connect(database)) as connection:
+            connection.executescript(script)
+        return
+    statements = [sql for sql in script.split(";") if sql.strip() not in ("", "BEGIN", "COMMIT")]
+    if not all(sql.strip().startswith(("INSERT INTO todos", "WITH")) for sql in statements):
+        statements.append("INSERT INTO applied (key) VALUES (hex(random()))")  # as the manual says
+    [*_, last] = _ask_cluster(database, "/db/execute?transaction", statements)
+    assert "error" not in last, last
 
 
-def fill(database: Path, count: int, text: str = "'todo ' || i") -> None:
+def read_sql(database: Path | str, sql: str) -> list[tuple[Any, ...]]:
+    """Return what a query yields, as another program would get it."""
+    if isinstance(database, Path):
+        with closing(sqlite3.connect(database)) as connection:
+            return connection.execute(sql).fetchall()
+    [result] = _ask_cluster(database, "/db/query?level=strong", [sql])
+    return [tuple(row) for row in result.get("values", [])]
+
+
+def _ask_cluster(url: str, path: str, statements: list[str]) -> list[dict[str, Any]]:
+    address = f"http://{url.partition('//')[2].partition(',')[0]}{path}"
+    request = urllib.request.Request(address, json.dumps(statements).encode())
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        results: list[dict[str, Any]] = json.load(answer)["results"]
+    return results
+
+
+def fill(database: Path | str, count: int, text: str = "'todo ' || i") -> None:
     """Insert `count` todos; `text` is an SQL expression for the text of todo `i` (from 1)."""
     numbers = f"SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}"
     insert = f"INSERT INTO todos (text) SELECT {text} FROM n"
     run_sql(database, f"BEGIN; WITH RECURSIVE n(i) AS ({numbers}) {insert}; COMMIT")
 
 
-def read_texts(path: Path) -> list[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        return [text for (text,) in connection.execute("SELECT text FROM todos ORDER BY id")]
+def read_texts(path: Path | str) -> list[str]:
+    return [text for (text,) in read_sql(path, "SELECT text FROM todos ORDER BY id")]
 
 
 @pytest.fixture(scope="session")

@@ -68,8 +68,8 @@ class Server:
         with self.process.stdout as lines:
             for line in lines:
                 self._lines.append(line)
-                if found := re.search(r"\b127\.0\.0\.1:(\d+)", line):
-                    self._port.put(int(found[1]))
+                if found := re.findall(r"\b127\.0\.0\.1:(\d+)", line):
+                    self._port.put(int(found[-1]))  # those before it are of the database
         self._port.put(None)
 
     @property

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import html
 import re
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from conftest import fill, in_process, run_sql, shown
+from conftest import fill, in_process, read_sql, run_sql, shown
 from werkzeug.test import Client, TestResponse
 
 from todo_wsgi import Application
@@ -24,11 +22,10 @@ Rows = Callable[[], list[tuple[object, ...]]]
 
 @pytest.fixture
 def rows(database: Path) -> Rows:
-    """A function that reads every row straight from the database file."""
+    """A function that reads every row straight from the database."""
 
     def read() -> list[tuple[object, ...]]:
-        with closing(sqlite3.connect(database)) as connection:
-            return connection.execute("SELECT * FROM todos ORDER BY id").fetchall()
+        return read_sql(database, "SELECT * FROM todos ORDER BY id")
 
     return read
 
@@ -734,9 +731,7 @@ def test_moves_to_the_top_at_the_same_time_share_no_place(app: Application, data
     fill(database, 4)
     with ThreadPoolExecutor() as executor:
         [*executor.map(work, (1, 2, 3, 4))]
-    with closing(sqlite3.connect(database)) as connection:
-        sql = "SELECT count(*), count(DISTINCT place) FROM todos"
-        assert connection.execute(sql).fetchone() == (44, 44)
+    assert read_sql(database, "SELECT count(*), count(DISTINCT place) FROM todos") == [(44, 44)]
     act(in_process(app), "/", text="newest")
     assert shown(in_process(app))[0] == "newest"
 

@@ -144,6 +144,7 @@ def test_a_search_has_pages(client: Client, database: Path) -> None:
     assert "Next page" not in page
 
 
+@pytest.mark.of_file
 def test_a_search_stops_at_a_page(client: Client, app: Application, database: Path) -> None:
     client.get("/")
     fill(database, 10_000)

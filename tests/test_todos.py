@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import shown
+from conftest import read_sql, run_sql, shown
 from werkzeug.test import Client
 
 Stored = Callable[[], list[str]]
@@ -40,10 +38,9 @@ def test_adding_a_todo_stores_it_and_redirects_to_the_list(client: Client, store
 
 def test_a_todo_records_when_it_was_added(client: Client, database: Path) -> None:
     client.post("/", data={"text": "milk"})
-    with closing(sqlite3.connect(database)) as connection:
-        ago = "strftime('%s', 'now') - strftime('%s', created_at)"
-        sql = f"SELECT {ago}, completed_at, deleted_at FROM todos"
-        seconds, completed_at, deleted_at = connection.execute(sql).fetchone()
+    ago = "strftime('%s', 'now') - strftime('%s', created_at)"
+    sql = f"SELECT {ago}, completed_at, deleted_at FROM todos"
+    [(seconds, completed_at, deleted_at)] = read_sql(database, sql)
     assert 0 <= seconds < 60
     assert (completed_at, deleted_at) == (None, None)
 
@@ -129,15 +126,13 @@ def test_a_missing_text_field_counts_as_empty(client: Client, stored: Stored) ->
 
 def test_a_row_inserted_by_hand_is_on_the_next_page(client: Client, database: Path) -> None:
     client.post("/", data={"text": "milk"})
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO todos (text) VALUES ('by hand')")
+    run_sql(database, "INSERT INTO todos (text) VALUES ('by hand')")
     assert shown(client) == ["by hand", "milk"]
 
 
 def test_rows_without_valid_text_are_still_shown(client: Client, database: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection, connection:
-        for value in ("x'6D696C6B'", "CAST(x'6DFF6B' AS TEXT)", "42", "char(0xD800)"):
-            connection.execute(f"INSERT INTO todos (text) VALUES ({value})")
+    for value in ("x'6D696C6B'", "CAST(x'6DFF6B' AS TEXT)", "42", "char(0xD800)"):
+        run_sql(database, f"INSERT INTO todos (text) VALUES ({value})")
     assert shown(client) == ["\ufffd\ufffd\ufffd", "42", "m\ufffdk", "milk"]
 
 
@@ -145,14 +140,12 @@ def test_characters_invalid_in_html_are_shown_as_u_fffd(
     client: Client, database: Path, stored: Stored
 ) -> None:
     client.post("/", data={"text": "\ufdd0 \U0010ffff"})
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO todos (text) VALUES (char(7, 155))")
+    run_sql(database, "INSERT INTO todos (text) VALUES (char(7, 155))")
     assert shown(client) == ["\ufffd\ufffd", "\ufffd \ufffd"]
     assert stored() == ["\ufdd0 \U0010ffff", "\x07\x9b"]
 
 
 def test_a_deleted_todo_is_not_shown(client: Client, database: Path) -> None:
     client.post("/", data={"text": "milk"})
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("UPDATE todos SET deleted_at = CURRENT_TIMESTAMP")
+    run_sql(database, "UPDATE todos SET deleted_at = CURRENT_TIMESTAMP")
     assert shown(client) == []

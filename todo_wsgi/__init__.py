@@ -48,7 +48,7 @@ def create_app(
     sites: set[str] | None = None,
     debug: bool = False,
 ) -> Application:
-    """Return the application on the database file at `path`.
+    """Return the application on the database file at `path`, or in the cluster whose URL it is.
 
     Without a path it is that of the environment variable TODO_DB, or else `todos.db` in the current
     folder. A missing file is created, unless `mode` is "rw". Raises DatabaseUnusable if that fails,
@@ -58,24 +58,31 @@ def create_app(
     """
     import atexit
     from functools import partial
-    from pathlib import Path
 
     from todo_wsgi.application import Application
     from todo_wsgi.http.admission import Admission, read_sites
     from todo_wsgi.http.password import Password, read_hash
     from todo_wsgi.presentation.static import ICON, STYLE
     from todo_wsgi.storage import guesses
-    from todo_wsgi.storage.database import Database
 
     if sites is None:
         sites = read_sites(os.environ.get("TODO_SITE", ""))
-    database = Database(path or os.environ.get("TODO_DB") or "todos.db", mode=mode)
+    path = path or os.environ.get("TODO_DB") or "todos.db"
+    database: Any
+    if str(path).startswith(("rqlite:", "rqlites:")):
+        from todo_wsgi.storage.rqlite import Cluster
+
+        database = Cluster(str(path))
+    else:
+        from todo_wsgi.storage.database import Database
+
+        database = Database(path, mode=mode)
+    atexit.register(database.close)  # under whatever server
+    database.check()
     password = None
     if (hashed := os.environ.get("TODO_PASSWORD")) is not None:
-        judge = partial(guesses.judge, Path(f"{database.path}-guesses"))
+        judge = partial(guesses.judge, database.guesses)
         password = Password(*read_hash(hashed), judge)
     # They tell nothing about the list. Monitors ask by any name, and error pages need their style.
     open_paths = {"/healthz", STYLE.path, ICON.path}
-    app = Application(database, Admission(sites, password, open_paths), debug=debug)
-    atexit.register(app.close)  # under whatever server
-    return app
+    return Application(database, Admission(sites, password, open_paths), debug=debug)

@@ -421,6 +421,7 @@ def assert_is_unavailable(answer: TestResponse) -> None:
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.of_file
 def test_503_while_another_program_locks_the_database(impatient: Client, database: Path) -> None:
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -432,6 +433,7 @@ def test_503_while_another_program_locks_the_database(impatient: Client, databas
     assert impatient.post("/", data={"text": "milk"}).status_code == 303
 
 
+@pytest.mark.of_file
 def test_503_while_the_disk_is_full(client: Client, app: Application, stored: Stored) -> None:
     connection = app.database.connection()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -445,6 +447,7 @@ def test_503_while_the_disk_is_full(client: Client, app: Application, stored: St
     assert client.post("/", data={"text": "milk"}).status_code == 303
 
 
+@pytest.mark.of_file
 @POSIX_ONLY
 def test_503_while_the_file_is_missing(client: Client, database: Path, stored: Stored) -> None:
     client.post("/", data={"text": "milk"})
@@ -464,6 +467,7 @@ def test_503_while_the_file_is_missing(client: Client, database: Path, stored: S
     assert stored() == ["milk"]
 
 
+@pytest.mark.of_file
 @POSIX_ONLY
 def test_503_if_the_file_disappears_while_a_change_waits(
     client: Client, app: Application, database: Path
@@ -484,6 +488,7 @@ def test_503_if_the_file_disappears_while_a_change_waits(
     assert "0 items left" in client.get("/").text
 
 
+@pytest.mark.of_file
 @POSIX_ONLY
 def test_503_if_the_file_disappears_while_being_opened(
     client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
@@ -503,6 +508,7 @@ def test_503_if_the_file_disappears_while_being_opened(
     assert client.get("/").status_code == 200
 
 
+@pytest.mark.of_file
 @POSIX_ONLY
 def test_503_while_another_file_is_in_its_place(
     client: Client, database: Path, stored: Stored
@@ -518,12 +524,14 @@ def test_503_while_another_file_is_in_its_place(
     assert stored() == ["milk", "honey"]
 
 
+@pytest.mark.of_file
 def test_503_for_a_damaged_database(client: Client, database: Path) -> None:
     database.write_bytes(b"no database" * 1000)
     assert_is_unavailable(client.get("/"))
     assert_is_unavailable(client.get("/healthz"))
 
 
+@pytest.mark.of_file
 def test_503_for_a_damaged_schema(client: Client, database: Path) -> None:
     damaged = database.read_bytes().replace(b"AUTOINCREMENT", b"AUTOINCREM\xf8NT")
     database.write_bytes(damaged)
@@ -537,6 +545,7 @@ def test_503_for_a_missing_table(client: Client, database: Path) -> None:
     assert_is_unavailable(client.post("/", data={"text": "milk"}))
 
 
+@pytest.mark.of_file
 def test_503_for_a_table_replaced_by_an_older_one(client: Client, database: Path) -> None:
     client.get("/")
     with closing(sqlite3.connect(database)) as connection:
@@ -592,6 +601,7 @@ def test_only_a_developer_sees_the_traceback_and_keeps_the_text(
         assert (f"{type(bug).__name__}: &lt;secret&gt;\n</pre>" in answer.text) is debug
 
 
+@pytest.mark.of_file
 @pytest.mark.parametrize(
     "sql", ["SELEKT", "SELECT id FROM todo", "INSERT INTO todos (text) VALUES (NULL)"]
 )

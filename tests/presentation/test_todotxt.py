@@ -174,6 +174,7 @@ def test_an_invalid_line_is_named_and_nothing_is_imported(
     assert stored() == []
 
 
+@pytest.mark.of_file
 def test_an_import_that_fails_halfway_imports_nothing(
     client: Client, app: Application, stored: Stored
 ) -> None:
@@ -244,6 +245,7 @@ def test_a_slow_client_may_read_an_export_until_there_are_four_newer_ones(
         b"".join(too_late)
 
 
+@pytest.mark.of_file
 def test_503_if_the_disk_has_no_room_for_the_export(
     client: Client, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from getpass import getpass
 from importlib.util import find_spec
 from typing import NoReturn
@@ -44,7 +45,7 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> Settings:
     table: list[tuple[str, str, str, Callable[[str], object], str]] = [
         ("--host", "TODO_HOST", "127.0.0.1", str, "address to listen on, 0.0.0.0 for all"),
         ("--port", "PORT", "8080", _port_number, "port to listen on, 0 for any free one"),
-        ("--db", "TODO_DB", "todos.db", str, "database file, created if missing"),
+        ("--db", "TODO_DB", "todos.db", str, "file, created if missing, or rqlite://h1:4001,..."),
         ("--site", "TODO_SITE", "", str, "host name of the list; commas separate several"),
         ("--trusted-proxy", "TRUSTED_PROXY", "", _ip_address, "IP address of a proxy in front"),
         ("--processes", "WEB_CONCURRENCY", "1", _process_count, "processes, best one per core"),
@@ -74,14 +75,17 @@ def read_settings(arguments: Sequence[str] | None, program: str) -> Settings:
     )
     commands.add_argument("--backup", metavar="FOLDER", help="copy the list into this folder")
     commands.add_argument("--restore", metavar="COPY", help="replace the list by this copy")
+    commands.add_argument("--prepare", action="store_true", help="create the tables in a cluster")
     parser.add_argument("--version", action="version", version=f"todo_wsgi {__version__}")
     settings = parser.parse_args(arguments)
     if settings.password:
         _print_password_hash(parser)
     if "" in (settings.backup, settings.restore):
         parser.error("name a folder after --backup, or a copy after --restore")
-    if settings.backup or settings.restore:
-        _back_up_or_restore(parser, settings)
+    if "://" in settings.db and (settings.backup or settings.restore or settings.xray is not None):
+        parser.error("--backup, --restore and --xray take a database file (see docs/cluster.md)")
+    if settings.prepare or settings.backup or settings.restore:
+        _run_command(parser, settings)
     if settings.xray is not None and settings.processes > 1:
         parser.error("--xray watches one process: leave out --processes and WEB_CONCURRENCY")
     is_for_others = settings.host != "127.0.0.1" or settings.site or settings.trusted_proxy
@@ -162,12 +166,18 @@ def _print_password_hash(parser: argparse.ArgumentParser) -> NoReturn:
     parser.exit()
 
 
-def _back_up_or_restore(parser: argparse.ArgumentParser, settings: Settings) -> NoReturn:
-    """Do what --backup or --restore says, print what is where now, and exit."""
+def _run_command(parser: argparse.ArgumentParser, settings: Settings) -> NoReturn:
+    """Do what --prepare, --backup or --restore says, print what is where now, and exit."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # so that no half copy stays
     try:
-        if settings.restore is None:
+        if settings.prepare:
+            from todo_wsgi.storage.rqlite import Cluster  # nobody else needs it
+
+            with closing(Cluster(settings.db)) as cluster:
+                cluster.prepare()
+                say(f"{cluster.path} is ready.")
+        elif settings.restore is None:
             say(str(backup.back_up(settings.db, settings.backup)))
         else:
             before = backup.restore(settings.db, settings.restore)

@@ -131,6 +131,13 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
         logger.warning("%s: went back from schema %s to %s", path, original, wanted.version)
 
 
+def read_statements() -> tuple[int, list[str]]:
+    """Return the version of the schema, and the statements that create it."""
+    script = _read_script()
+    [version] = re.findall(r"user_version = (\d+)", script)
+    return int(version), [sql for sql in _split_script(script) if sql.strip()]
+
+
 def _read_script() -> str:
     """Return the server's part of init_db.sql: it creates what is missing."""
     text = read_resource("init_db.sql").decode()
