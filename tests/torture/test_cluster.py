@@ -22,7 +22,6 @@ from itertools import count, takewhile
 from pathlib import Path
 from socket import SHUT_RDWR, create_connection
 from socketserver import StreamRequestHandler, ThreadingTCPServer
-from statistics import median
 from threading import Thread
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -155,12 +154,14 @@ def test_without_a_majority_there_is_a_503_and_all_is_well_when_it_is_back(
 ) -> None:
     with adding(servers) as load:
         load.wait_for(30)
-    dead = sorted(cluster.nodes, key=lambda node: not node.is_leader())[:2]
+    leader = cluster.leader()
+    dead = [node for node in cluster.nodes if node is not leader]
     for node in dead:
         node.kill()
+    wait_until(lambda: not leader.is_leader())  # for a moment, it reads as if nothing was wrong
     with ThreadPoolExecutor() as executor:  # each takes all the time that a server has
         asked = [
-            executor.submit(ask, server, method, "/", text=f"{load.name} 503")
+            executor.submit(ask, server, method, "/", text=f"{load.name} {server.port}")
             for server in servers
             for method in ("GET", "POST")
         ]
@@ -263,14 +264,14 @@ class Load:
         return answer, page
 
     def describe(self) -> Iterator[str]:
-        """Yield what there was, and the longest wait for a page and a write in each death."""
+        """Yield what came, and the longest wait for a page and for a change in each death."""
         statuses = Counter((answer.method, answer.status) for answer in self.answers)
         yield f"{self.name}: {len(self.acknowledged)} todos; answers: {dict(statuses)}"
-        for fault in dict.fromkeys(self.deaths):
-            deaths = [number for number, name in enumerate(self.deaths, 1) if name == fault]
-            for method in ("GET", "POST"):
-                waits = [self._longest_wait(method, death) for death in deaths]
-                yield f"{fault}: {method}s waited {max(waits):.1f} s, median {median(waits):.1f} s"
+        for method in ("GET", "POST"):
+            for fault in dict.fromkeys(self.deaths):
+                deaths = [number for number, name in enumerate(self.deaths, 1) if name == fault]
+                waits = sorted(self._longest_wait(method, death) for death in deaths)
+                yield f"{fault}: {method}s waited {' '.join(f'{wait:.1f}' for wait in waits)} s"
 
     def _longest_wait(self, method: str, death: int) -> float:
         return max(
@@ -359,9 +360,8 @@ def test_a_list_moves_from_a_file_to_a_cluster_and_back(tmp_path: Path) -> None:
         subprocess.run(serve_command("--prepare", "--db", cluster.url), cwd=tmp_path, check=True)
         with closing(create_app(cluster.url)) as app:
             assert shown(in_process(app)) == ["bread", "milk"]
-            assert (
-                in_process(app).post("/", data={"text": "honey"}).headers["Location"] == "/?added=3"
-            )
+            added = in_process(app).post("/", data={"text": "honey"})
+            assert added.headers["Location"] == "/?added=3"
         with urlopen(f"{address}/db/backup", timeout=TIMEOUT) as answer:
             (tmp_path / "back.db").write_bytes(answer.read())
     with closing(create_app(tmp_path / "back.db")) as app:
