@@ -119,7 +119,7 @@ def test_an_answer_that_is_lost_doubles_nothing(
         (
             "is missing in",
             "rqlite.py",
-            'for level in ("weak", "strong")',
+            'for level in ("linearizable", "strong")',
             'for level in ("none",)',  # what the node itself holds
             [],
         ),
