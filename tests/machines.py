@@ -48,7 +48,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.top = Path(f"/run/todo-machine-{os.getpid()}")
+        self.top = Path(f"/run/todo-{folder.name}-{os.getpid()}")
         self.root = self.top / "root"
         self.environ = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
 
