@@ -73,7 +73,9 @@ def running_cluster(
 def find_rqlited() -> str:
     """Return the path of the program, or skip the test, or fail it in CI."""
     found = os.environ.get("RQLITED") or shutil.which("rqlited")
-    return found or cannot_run("this test needs rqlited (docs/cluster.md, “The tests”): set RQLITED")
+    return found or cannot_run(
+        "this test needs rqlited (docs/cluster.md, “The tests”): set RQLITED"
+    )
 
 
 def _free_ports(count: int) -> list[int]:

@@ -143,7 +143,7 @@ def calls_that_point_up(body: ast.Module | ast.ClassDef) -> Iterator[str]:
     for function in functions:
         for node in ast.walk(function):
             is_own = isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
-            name = node.attr if is_own else getattr(node, "id", "")
+            name = getattr(node, "attr" if is_own else "id", "")
             if name in lines and name != function.name:
                 callers.setdefault(name, []).append(function.lineno)
     yield from (name for name in callers if lines[name] < min(callers[name]))

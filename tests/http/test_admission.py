@@ -26,6 +26,8 @@ from todo_wsgi.storage import guesses
 
 MACHINE = socket.gethostname()
 
+pytestmark = pytest.mark.of_file  # beside it, wrong guesses are counted
+
 
 @pytest.fixture
 def site(database: Path) -> Iterator[InProcessClient]:

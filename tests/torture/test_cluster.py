@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import sqlite3
 import subprocess
 import time
 from collections import Counter
@@ -25,11 +24,9 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 from typing import NamedTuple
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 import pytest
 from clusters import Cluster, Machine, Node, running_cluster, running_network
-from conftest import in_process, read_sql, shown
 from servers import (
     POSIX_ONLY,
     ROOT,
@@ -41,8 +38,6 @@ from servers import (
     serve_command,
     wait_until,
 )
-
-from todo_wsgi import create_app
 
 USERS = 6
 FAULTS: dict[str, tuple[Callable[[Node], None], Callable[[Node], None]]] = {
@@ -342,28 +337,3 @@ class Handler(StreamRequestHandler):
             if b"/execute" in head and next(self.server.changes) % 3 == 2:
                 self.request.shutdown(SHUT_RDWR)
             self.wfile.write(receive_all(node))
-
-
-def test_a_list_moves_from_a_file_to_a_cluster_and_back(tmp_path: Path) -> None:
-    with closing(create_app(tmp_path / "file.db")) as app:
-        for text in ("milk", "bread"):
-            in_process(app).post("/", data={"text": text})
-        in_process(app).post("/todos/1/complete")
-    with closing(sqlite3.connect(tmp_path / "file.db")) as connection:
-        before = connection.execute("SELECT * FROM todos").fetchall()
-        connection.execute("PRAGMA journal_mode = DELETE")  # one file
-    with running_cluster(tmp_path) as cluster:
-        headers = {"Content-Type": "application/octet-stream"}
-        body = (tmp_path / "file.db").read_bytes()
-        address = f"http://{cluster.nodes[0].address}"
-        urlopen(Request(f"{address}/db/load", body, headers), timeout=TIMEOUT).close()
-        subprocess.run(serve_command("--prepare", "--db", cluster.url), cwd=tmp_path, check=True)
-        with closing(create_app(cluster.url)) as app:
-            assert shown(in_process(app)) == ["bread", "milk"]
-            added = in_process(app).post("/", data={"text": "honey"})
-            assert added.headers["Location"] == "/?added=3"
-        with urlopen(f"{address}/db/backup", timeout=TIMEOUT) as answer:
-            (tmp_path / "back.db").write_bytes(answer.read())
-    with closing(create_app(tmp_path / "back.db")) as app:
-        assert shown(in_process(app)) == ["honey", "bread", "milk"]
-        assert read_sql(tmp_path / "back.db", "SELECT * FROM todos WHERE id < 3") == before
