@@ -179,7 +179,7 @@ class Cluster:
                 connection.request("POST", f"{path}&timeout=1s", body, self._headers)
                 with connection.getresponse() as response:
                     status, text = response.status, response.read()
-                answer: Any = json.loads(text) if status == 200 else {"error": text.decode()}
+                answer: Any = json.loads(text) if status == 200 else {"error": f"{status} {text!r}"}
             except (OSError, HTTPException, ValueError) as error:
                 connection.close()  # the next request opens it again
                 answer = {"error": repr(error)}
@@ -189,7 +189,7 @@ class Cluster:
                     raise DatabaseUnusable(f"{self.path}: {errors[0]} (--prepare creates tables)")
                 return answer["results"], response.headers.get("X-Rqlite-Served-By", node)
             if 400 <= status < 500 or time.monotonic() > deadline:
-                raise DatabaseUnusable(f"{self.path}: {node} answers {status} {answer['error']}")
+                raise DatabaseUnusable(f"{self.path}: no answer from {node}: {answer['error']}")
             self._node = self._after[node]
             time.sleep(PAUSE)
 
