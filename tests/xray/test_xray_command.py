@@ -156,6 +156,7 @@ def test_the_story_includes_an_exception_of_the_application() -> None:
         (["POST", "/", "-H", "Content-Length: 4"], "the server waits for more. See Content-Length"),
         (["G T", "/"], "waitress refused the request: HTTP/1.0 400 Bad Request"),
         (["GET", "/", "--app", "other", "--db", "x"], "--db is for the todo list"),
+        (["GET", "/", "--db", "rqlite://h1:4001"], "--db takes a file"),
         (["GET", "/", "--serve"], "--serve takes no method and path"),
         (["--serve", "--port", "99999"], "--port and --xray take a number from 0 to 65535"),
     ],

@@ -78,6 +78,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     odd_headers = [line for line in settings.H if not re.fullmatch(r"[^:\s]+:[^\r\n]*", line)]
     problems = {
         "--db is for the todo list: omit either --db or --app": settings.app and settings.db,
+        "--db takes a file: a cluster's SQL runs elsewhere": "://" in (settings.db or ""),
         "--serve takes no method and path: your browser sends them": settings.serve and words,
         "name a method and a path, such as GET /": not settings.serve and len(words) < 2,
         f"the path must begin with /: {words[1:2]}": words[1:] and not words[1].startswith("/"),
