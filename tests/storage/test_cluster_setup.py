@@ -143,6 +143,15 @@ def test_a_stranger_gets_nothing(network: Network) -> None:
     assert "/etc/rqlite" not in network.on(ONE, "runuser -u rqlite -- find /etc/rqlite -writable")
 
 
+def test_the_list_can_have_a_password(network: Network) -> None:
+    hashed = "$(printf 'sesame\\nsesame\\n' | /srv/todo/current/start --password)"
+    network.on(ONE, f"echo TODO_PASSWORD={hashed} >>/etc/todo.env; systemctl restart todo")
+    ask = f"curl -s -o /dev/null -w '%{{http_code}} ' http://{ONE}:8080 -u me:"
+    assert network.on(PROXY, f"{ask}wrong; {ask}sesame") == "401 200 "
+    assert "guesses" in network.on(ONE, "ls /var/lib/todo")
+    network.on(ONE, "sed -i /PASSWORD/d /etc/todo.env; systemctl restart todo")
+
+
 def test_what_is_wrong_is_one_line(network: Network) -> None:
     prepare = "set -a; . /etc/todo.env; {}; /srv/todo/current/start --prepare; echo $?"
     shown = network.on(ONE, prepare.format("TODO_DB=$(sed s/todo:./todo:x/ <<<$TODO_DB)"))
