@@ -80,17 +80,17 @@ def running_servers(
         yield [stack.enter_context(running(command, folder)) for command in commands]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("faults", "todos"),
+    [
+        *(pytest.param([fault], 150, id=fault) for fault in FAULTS),
+        pytest.param([*FAULTS] * 10, 10_000, marks=LONG, id="thirty"),
+    ],
+)
 def test_the_death_of_the_leader_loses_and_doubles_nothing(
-    cluster: Cluster, servers: list[Server], fault: str
+    cluster: Cluster, servers: list[Server], faults: list[str], todos: int
 ) -> None:
-    assert find_faults(cluster, servers, [fault], todos=150) == []
-
-
-@pytest.mark.long
-@pytest.mark.timeout(3600)
-def test_thirty_deaths_of_the_leader(cluster: Cluster, servers: list[Server]) -> None:
-    assert find_faults(cluster, servers, [*FAULTS] * 10, todos=10_000) == []
+    assert find_faults(cluster, servers, faults, todos=todos) == []
 
 
 @pytest.mark.parametrize("todos", [100, pytest.param(10_000, marks=LONG)])
