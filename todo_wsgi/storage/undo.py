@@ -34,10 +34,8 @@ def delete_todo(connection: sqlite3.Connection, todo_id: int) -> str | None:
 def _purge(connection: sqlite3.Connection) -> None:
     """Remove what was deleted over 30 days ago, 100 todos at most, so that nobody waits for it."""
     # A mark that somebody put there by hand, like 1 or '-', is not between these two.
-    old = (
-        "SELECT id FROM todos WHERE deleted_at BETWEEN '2000-' AND ? ORDER BY deleted_at LIMIT 100"
-    )
-    connection.execute(f"DELETE FROM todos WHERE id IN ({old})", (_end_of_recovery(),))
+    old = "SELECT id FROM todos WHERE deleted_at BETWEEN '2000-' AND ? ORDER BY deleted_at, id"
+    connection.execute(f"DELETE FROM todos WHERE id IN ({old} LIMIT 100)", (_end_of_recovery(),))
 
 
 def new_time() -> str:
