@@ -91,7 +91,8 @@ class InProcessClient(Client):
         answer = super().open(*args, buffered=True, **kwargs)
         assert_keeps_the_promises_of_all(answer)
         changes_nothing = answer.request.method in ("GET", "HEAD") or answer.status_code >= 400
-        if changes_nothing and self.asks_twice:
+        is_file = isinstance(self._app.database, Database)
+        if changes_nothing and self.asks_twice and is_file:
             # A 503 may come from the state of this one application, which a twin does not share.
             app = self._app if answer.status_code == 503 else self._twin
             with closing(XRay(app)) as xray:

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 import sqlite3
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from typing import Any
 
 import pytest
 from conftest import in_process, shown
-from servers import serve_command, wait_until
+from servers import need, serve_command, wait_until
 
 from todo_wsgi import create_app
 from todo_wsgi.storage import models, rqlite
@@ -338,6 +339,30 @@ def test_the_password_is_sent_and_never_shown(node: FakeNode) -> None:
         node.faults = ["401"]
         with pytest.raises(DatabaseUnusable, match="401"):
             cluster.write(models.insert_todo, "milk")
+
+
+def test_a_node_must_prove_who_it_is(
+    node: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rqlite, "DEADLINE", 0.1)
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    subject = ["-subj", "/CN=node", "-addext", "subjectAltName=IP:127.0.0.1", "-nodes"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(
+        [need("openssl"), "req", "-x509", "-newkey", "ed25519", *subject, *files], check=True
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    node.socket = context.wrap_socket(node.socket, server_side=True)
+    url = node.url.replace("rqlite", "rqlites")
+    with (
+        closing(Cluster(url)) as cluster,
+        pytest.raises(DatabaseUnusable, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        cluster.check()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with closing(Cluster(url)) as cluster:
+        cluster.check()
 
 
 @pytest.mark.parametrize("url", ["rqlite:", "rqlite://", "rqlite://h1,h2", "rqlite://h1:4001/path"])
