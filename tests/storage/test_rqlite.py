@@ -40,7 +40,7 @@ class FakeNode(ThreadingHTTPServer):
         self.faults: list[str] = []
         self.clients: set[Any] = set()
         self.requests: list[tuple[str, bytes, str | None]] = []
-        self.leader, self.is_down = "h1:4001", False
+        self.leader, self.is_down, self.instead = "h1:4001", False, b""
         self.before_query: Callable[[], object] = bool
         self.ended = threading.Event()
         self.lock = threading.Lock()
@@ -93,6 +93,8 @@ class _Answer(BaseHTTPRequestHandler):
         fault = self.server.faults.pop(0) if is_change and self.server.faults else ""
         if fault == "503" or self.server.is_down:
             return self.send(503, b"leader not found")
+        if self.server.instead:
+            return self.send(200, self.server.instead)
         if fault == "401":
             return self.send(401, b"")
         if fault == "error before":
@@ -244,8 +246,9 @@ def test_no_clock_of_a_node_is_in_a_change(node: FakeNode, cluster: Cluster) -> 
 
 
 def test_an_answer_of_another_leader_is_asked_for_again_through_the_log(
-    node: FakeNode, cluster: Cluster
+    node: FakeNode, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rqlite, "LEASE", 60)
     cluster.read(count)
     node.leader = "h2:4001"
     node.paths()
@@ -253,6 +256,9 @@ def test_an_answer_of_another_leader_is_asked_for_again_through_the_log(
         cluster.read(count)
     levels = [re.findall("level=([a-z]+)", path) for path in node.paths()]
     assert levels == [["linearizable"], ["strong"], ["linearizable"]]
+    monkeypatch.setattr(rqlite, "LEASE", 0)  # so long ago that it may be none any more
+    cluster.read(count)
+    assert len(node.paths()) == 2
 
 
 def test_a_page_is_as_of_one_moment_though_the_list_changes_meanwhile(node: FakeNode) -> None:
@@ -266,7 +272,8 @@ def test_a_page_is_as_of_one_moment_though_the_list_changes_meanwhile(node: Fake
         assert ("0 items left" in page, "Complete milk" in page) == (True, False)
 
 
-def test_a_page_is_read_once_a_version(node: FakeNode) -> None:
+def test_a_page_is_read_once_a_version(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rqlite, "LEASE", 60)
     with closing(create_app(node.url)) as app:
         client = in_process(app)
         client.get("/")
@@ -325,17 +332,29 @@ def test_a_forked_process_opens_connections_of_its_own(
     assert len(node.clients) - 1 == 2  # besides that of the fixture
 
 
-def test_the_next_node_is_asked_when_one_is_gone(node: FakeNode) -> None:
-    with closing(Cluster(node.url.replace("//", "//127.0.0.1:1,"))) as cluster:
-        assert cluster.write(models.insert_todo, "milk") == 1
+@pytest.mark.parametrize("answer", [b"[]", b"{}", b"5", b"<p>Hello", b'{"error": ""}'])
+def test_the_next_node_is_asked_when_one_is_gone_or_is_no_node(
+    node: FakeNode, answer: bytes
+) -> None:
+    with FakeNode() as other:
+        other.instead = answer
+        threading.Thread(target=other.serve_forever, args=(0.01,)).start()
+        nodes = ",".join(["127.0.0.1:1", other.url.partition("//")[2], ""])
+        with closing(Cluster(node.url.replace("//", f"//{nodes}"))) as cluster:
+            assert cluster.write(models.insert_todo, "milk") == 1
+        other.shutdown()
+        other.sql.close()
 
 
-def test_the_password_is_sent_and_never_shown(node: FakeNode) -> None:
+def test_the_password_is_sent_and_never_shown(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = node.url.replace("//", "//user:p%40ss@")
     with closing(Cluster(url)) as cluster:
         assert "p%40ss" not in cluster.path
         cluster.check()
         assert node.requests[-1][2] == "Basic " + base64.b64encode(b"user:p@ss").decode()
+        monkeypatch.setattr(rqlite, "DEADLINE", 0)
         node.faults = ["401"]
         with pytest.raises(DatabaseUnusable, match="401"):
             cluster.write(models.insert_todo, "milk")
@@ -365,7 +384,10 @@ def test_a_node_must_prove_who_it_is(
         cluster.check()
 
 
-@pytest.mark.parametrize("url", ["rqlite:", "rqlite://", "rqlite://h1,h2", "rqlite://h1:4001/path"])
+@pytest.mark.parametrize(
+    "url",
+    ["rqlite:", "rqlite://", "rqlite://h1,h2", "rqlite://h1:1, h2:1", "rqlite://h1:4001/path"],
+)
 def test_a_malformed_address(url: str) -> None:
     with pytest.raises(DatabaseUnusable, match=r"rqlite://h1:4001"):
         create_app(url)
@@ -386,7 +408,7 @@ def test_a_command_prepares_a_cluster(node: FakeNode, tmp_path: Path) -> None:
     status, output = run(tmp_path, "--db", node.url)
     assert (status, output.count("\n")) == (2, 1)
     assert "no such table: applied" in output
-    assert "--prepare" in output
+    assert "docs/cluster.md" in output
     assert run(tmp_path, "--db", node.url, "--prepare") == (0, f"{node.url} is ready.\n")
     with closing(create_app(node.url)) as app:
         assert in_process(app).post("/", data={"text": "milk"}).status_code == 303
@@ -397,7 +419,7 @@ def test_a_list_of_another_version_is_refused(node: FakeNode, tmp_path: Path) ->
     for command in ([], ["--prepare"]):
         status, output = run(tmp_path, "--db", node.url, *command)
         assert (status, output.count("\n")) == (2, 1)
-        assert "schema 99, this todo_wsgi knows 4: see docs/cluster.md" in output
+        assert "schema 99, not 4 (docs/cluster.md)" in output
 
 
 @pytest.mark.parametrize("command", [["--backup", "x"], ["--restore", "x"], ["--xray"]])

@@ -1,7 +1,7 @@
 """The list on several machines: rqlite keeps a copy on each (https://rqlite.io/docs).
 
-`Cluster` has the face of `Database`, so nobody else knows which of them it has. Any node of the
-cluster takes any request, and confirms a change once a majority has it on disk.
+`Cluster` has the same interface as `Database`, so no caller knows which one it has. Any node takes
+any request, and confirms a change once a majority of the nodes has it on disk.
 
 When a node dies or hangs, nobody knows whether it has made a change. So the change is sent again,
 to the next node, until one confirms it. In the same transaction it inserts a key: if the key is
@@ -38,9 +38,10 @@ _Statement = list[Any]  # its SQL and its parameters
 TIMEOUT = 1.5  # seconds that a node may take to answer, before the next one is asked
 DEADLINE = 8.0  # seconds until a request fails; an election takes one to four
 PAUSE = 0.05  # seconds before the next node is asked
+LEASE = 0.4  # seconds from a request to the leader in which nobody else can have become it
 KEPT_KEYS = 100_000  # no change is sent again after so many others
 
-_URL = re.compile(r"(rqlites?)://(?:([^@/]*)@)?([^@/,]+:\d+(?:,[^@/,]+:\d+)*)/?")
+_URL = re.compile(r"(rqlites?)://(?:([^@/]*)@)?([^@/,\s]+:\d{1,5}(?:,[^@/,\s]+:\d{1,5})*)/?")
 # `last_id` and `changed` are what the last statement of the change has reported.
 _KEYS = """CREATE TABLE IF NOT EXISTS applied (
     id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, last_id INTEGER, changed INTEGER
@@ -50,14 +51,14 @@ _FORGET = f"DELETE FROM applied WHERE id < last_insert_rowid() - {KEPT_KEYS}"
 _END = "UPDATE applied SET last_id = last_insert_rowid(), changed = changes() WHERE key = ?"
 _REPORT = "SELECT last_id, changed FROM applied WHERE key = ?"
 _IS_MADE = "UNIQUE constraint failed: applied.key"
-# Each change has another number. The second one is for todos that somebody inserts by hand.
+# Each change has another number. The second number notices todos that were inserted by hand.
 _VERSION = "SELECT max(id), (SELECT seq FROM sqlite_sequence WHERE name = 'todos') FROM applied"
 
 
 class Cluster:
     """The list at a URL like rqlite://user:password@h1:4001,h2:4001,h3:4001.
 
-    Its methods raise DatabaseUnusable if no node answers, or the list is not one of ours.
+    Its methods raise DatabaseUnusable if no node answers, or reports an error in the SQL.
     """
 
     def __init__(self, url: str) -> None:
@@ -74,7 +75,7 @@ class Cluster:
         self._connections: dict[object, HTTPConnection] = {}  # each thread has its own
         encoded = base64.b64encode(unquote(login or "").encode()).decode()
         self._headers = {"Authorization": f"Basic {encoded}"} if login else {}
-        self._leader = ""
+        self._leader = "", 0.0  # and when it was asked
         self._pages, self._exports = Cache(DEADLINE), FileCache(EXPORT_TIMEOUT)
         self._reading, self._begun = threading.Lock(), 0
         self._version: Future[object] = Future()
@@ -89,8 +90,7 @@ class Cluster:
         """Raise DatabaseUnusable unless its schema has our version, or one of `others`."""
         _, [[[found]]] = self.fetch([["SELECT user_version FROM pragma_user_version"]])
         if found not in (wanted := read_statements()[0], *others):
-            problem = f"has a list of schema {found}, this todo_wsgi knows {wanted}"
-            raise DatabaseUnusable(f"{self.path} {problem}: see docs/cluster.md")
+            raise DatabaseUnusable(f"{self.path}: schema {found}, not {wanted} (docs/cluster.md)")
 
     def write(self, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Return what `change(connection, *args, **kwargs)` returns, once a majority has it."""
@@ -127,6 +127,7 @@ class Cluster:
                     self._version.set_result(self.fetch([])[0])
                 except Exception as error:
                     self._version.set_exception(error)
+                    self._begun += 1  # who has waited meanwhile does not begin to wait again
             return self._version.result()
 
     def connection(self) -> Any:
@@ -141,30 +142,28 @@ class Cluster:
     def fetch(self, queries: list[_Statement]) -> tuple[object, list[Any]]:
         """Return the version of the list, and the rows of each query, as of the same moment.
 
-        Before 8.32, rqlite has no linearizable reads: the leader answers. A new one may not have
-        made all that was confirmed. So when another one answers, it has to read through the log.
+        Before 8.32.4, rqlite knows no "linearizable": the leader answers. A new one may lack what
+        was confirmed, and an old one may not know of the new one. So unless it is the one that was
+        asked just before, it has to read once more, through the log.
         """
-        known = self._leader
+        statements, (known, asked) = [[_VERSION], *queries], self._leader
         for level in ("linearizable", "strong"):
-            path = f"/db/query?transaction&level={level}"
-            results, leader = self._send(path, [[_VERSION], *queries])
-            if leader == known:
+            now = time.monotonic()
+            results, leader = self._send(f"/db/query?transaction&level={level}", statements)
+            if leader == known and time.monotonic() < asked + LEASE:
                 break
-        self._leader = leader
+        self._leader = leader, now
         [version], *rows = (result.get("values", []) for result in results)
         return tuple(version), rows
 
     def apply(self, statements: list[_Statement]) -> tuple[int, int]:
-        """Make a change once, however often it has to be sent.
-
-        Return the last id that it has inserted, and how many rows its last statement has changed.
-        """
-        key = secrets.token_urlsafe(12)
+        """Make a change once, however often it is sent; return its last id, and its row count."""
+        key, now = secrets.token_urlsafe(12), time.monotonic()
         change = [[_BEGIN, key], [_FORGET], *statements, [_END, key]]
-        results, self._leader = self._send("/db/execute?transaction", change)
+        results, leader = self._send("/db/execute?transaction", change)
+        self._leader = leader, now
         if "error" in results[0]:  # the key is there
-            _, [[[last_id, changed]]] = self.fetch([[_REPORT, key]])
-            return last_id, changed
+            return tuple(self.fetch([[_REPORT, key]])[1][0][0])
         return results[-2].get("last_insert_id", 0), results[-2].get("rows_affected", 0)
 
     def _send(self, path: str, statements: list[_Statement]) -> tuple[list[dict[str, Any]], str]:
@@ -172,26 +171,27 @@ class Cluster:
         body = json.dumps(statements).encode()
         deadline = time.monotonic() + DEADLINE
         while True:
-            node, status = self._node, 0
+            node = self._node
             key = (os.getpid(), threading.get_ident(), node)  # no process may use those of another
             connection = self._connections.setdefault(key, self._connect(node, timeout=TIMEOUT))
             try:
                 connection.request("POST", f"{path}&timeout=1s", body, self._headers)
                 with connection.getresponse() as response:
-                    status, text = response.status, response.read()
-                answer: Any = json.loads(text) if status == 200 else {"error": f"{status} {text!r}"}
-            except (OSError, HTTPException, ValueError) as error:
-                connection.close()  # the next request opens it again
-                answer = {"error": repr(error)}
-            if "error" not in answer:  # else nobody knows whether a change was made
+                    text = response.read()
+                answer: Any = json.loads(text) if response.status == 200 else {"error": text[:200]}
+                if "error" in answer:
+                    raise HTTPException(response.status, answer["error"])
                 errors = [result["error"] for result in answer["results"] if "error" in result]
-                if errors not in ([], [_IS_MADE]):
-                    raise DatabaseUnusable(f"{self.path}: {errors[0]} (--prepare creates tables)")
-                return answer["results"], response.headers.get("X-Rqlite-Served-By", node)
-            if 400 <= status < 500 or time.monotonic() > deadline:
-                raise DatabaseUnusable(f"{self.path}: no answer from {node}: {answer['error']}")
-            self._node = self._after[node]
-            time.sleep(PAUSE)
+            except Exception as error:  # nobody knows whether a change was made
+                connection.close()  # the next request opens it again
+                self._node = self._after[node]
+                if time.monotonic() > deadline:
+                    raise DatabaseUnusable(f"{self.path}: {node}: {error!r}") from error
+                time.sleep(PAUSE)
+                continue
+            if errors not in ([], [_IS_MADE]):
+                raise DatabaseUnusable(f"{self.path}: {errors[0]} (see docs/cluster.md)")
+            return answer["results"], response.headers.get("X-Rqlite-Served-By", node)
 
 
 class _Connection:
