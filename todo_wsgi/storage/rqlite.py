@@ -38,7 +38,7 @@ _Statement = list[Any]  # its SQL and its parameters
 TIMEOUT = 1.5  # seconds that a node may take to answer, before the next one is asked
 DEADLINE = 8.0  # seconds until a request fails; an election takes one to four
 PAUSE = 0.05  # seconds before the next node is asked
-LEASE = 0.4  # seconds from a request to the leader in which nobody else can have become it
+LEASE = 0.4  # seconds after the leader was asked; so soon, rqlite does not elect another one
 KEPT_KEYS = 100_000  # no change is sent again after so many others
 
 _URL = re.compile(r"(rqlites?)://(?:([^@/]*)@)?([^@/,\s]+:\d{1,5}(?:,[^@/,\s]+:\d{1,5})*)/?")
@@ -51,7 +51,7 @@ _FORGET = f"DELETE FROM applied WHERE id < last_insert_rowid() - {KEPT_KEYS}"
 _END = "UPDATE applied SET last_id = last_insert_rowid(), changed = changes() WHERE key = ?"
 _REPORT = "SELECT last_id, changed FROM applied WHERE key = ?"
 _IS_MADE = "UNIQUE constraint failed: applied.key"
-# Each change has another number. The second number notices todos that were inserted by hand.
+# Each change has a number of its own. The second number changes when a todo is inserted by hand.
 _VERSION = "SELECT max(id), (SELECT seq FROM sqlite_sequence WHERE name = 'todos') FROM applied"
 
 
@@ -195,7 +195,7 @@ class Cluster:
 
 
 class _Connection:
-    """The part of sqlite3.Connection that our SQL needs; and of its cursor, since one is enough."""
+    """What our SQL needs of sqlite3.Connection, and of its cursor: one is enough."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -241,7 +241,7 @@ class _Connection:
 
 
 def _bind(sql: str, parameters: Any) -> _Statement:
-    """Return the statement for JSON, in which rqlite would take a text like x'6869' for bytes."""
+    """Return the statement for JSON, where rqlite takes a bare text like x'6869' for bytes."""
     if isinstance(parameters, dict):
         return [sql, parameters]
     looks = [str(value).strip()[:2] in ("x'", "X'") for value in parameters]

@@ -137,9 +137,8 @@ def is_recoverable(column: str, time: str) -> bool:
 def _find_last(connection: sqlite3.Connection, column: str, now: str) -> str | None:
     """Return the newest time in the column, if it is from `now` or from a click just before."""
     earliest = _format_time(datetime.fromisoformat(now) - DOUBLE_CLICK)
-    latest = _format_time(datetime.fromisoformat(now) + DOUBLE_CLICK)  # by another machine's clock
     sql = f"SELECT max({column}) FROM todos WHERE {TIMES[column]} AND {column} BETWEEN ? AND ?"
-    time: str | None = connection.execute(sql, (earliest, latest)).fetchone()[0]
+    time: str | None = connection.execute(sql, (earliest, now)).fetchone()[0]
     return time
 
 
