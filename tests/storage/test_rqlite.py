@@ -284,7 +284,10 @@ def test_a_page_is_read_once_a_version(node: FakeNode, monkeypatch: pytest.Monke
         assert shown(client) == ["by hand"]
 
 
-def test_those_who_ask_together_share_one_reading(node: FakeNode) -> None:
+def test_those_who_ask_together_share_one_reading(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rqlite, "LEASE", 60)
     with closing(create_app(node.url)) as app:
         client = in_process(app)
         client.get("/")
