@@ -60,6 +60,7 @@ def test_the_newest_todo_comes_first(client: Client) -> None:
         "&lt; &amp;amp; &#39;",
         "$name ${name} $$ 100 %s {0}",
         "'; DROP TABLE todos; --",
+        "x'6869'",
         "a+b=c&d=e;f 100% %41",
         "🍞 👩‍👩‍👧‍👦 🏴‍☠️",
         "قائمة שלום \u200fmixed",

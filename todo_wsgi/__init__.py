@@ -67,16 +67,7 @@ def create_app(
 
     if sites is None:
         sites = read_sites(os.environ.get("TODO_SITE", ""))
-    path = path or os.environ.get("TODO_DB") or "todos.db"
-    database: Any
-    if str(path).startswith(("rqlite:", "rqlites:")):
-        from todo_wsgi.storage.rqlite import Cluster
-
-        database = Cluster(str(path))
-    else:
-        from todo_wsgi.storage.database import Database
-
-        database = Database(path, mode=mode)
+    database = _open(path or os.environ.get("TODO_DB") or "todos.db", mode)
     atexit.register(database.close)  # under whatever server
     database.check()
     password = None
@@ -86,3 +77,14 @@ def create_app(
     # They tell nothing about the list. Monitors ask by any name, and error pages need their style.
     open_paths = {"/healthz", STYLE.path, ICON.path}
     return Application(database, Admission(sites, password, open_paths), debug=debug)
+
+
+def _open(path: str | os.PathLike[str], mode: str) -> Any:
+    """Return the list in the file at `path`, or in the cluster whose URL it is."""
+    if str(path).startswith(("rqlite:", "rqlites:")):
+        from todo_wsgi.storage.rqlite import Cluster
+
+        return Cluster(str(path))
+    from todo_wsgi.storage.database import Database
+
+    return Database(path, mode=mode)

@@ -239,7 +239,8 @@ def test_no_clock_of_a_node_is_in_a_change(node: FakeNode, cluster: Cluster) -> 
     node.paths()
     cluster.write(models.insert_todo, "milk")
     [(_, body, _)] = node.requests
-    assert b"created_at" in body
+    assert re.search(rb'"milk", "20[0-9]{2}-[0-9 :-]{14}"', body)
+    assert b"CURRENT" not in body
 
 
 # Fresh, and as of one moment

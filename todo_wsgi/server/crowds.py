@@ -27,7 +27,8 @@ _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
     """Gives `changing` threads the requests that change something, and `reading` others the rest.
 
-    A change may wait for the disk, or for another program that writes; the rest does not.
+    A change may wait for the disk, or for another program that writes; the rest does not, unless a
+    cluster (`rqlite.py`) has lost its leader.
     """
 
     def __init__(self, changing: int, reading: int) -> None:

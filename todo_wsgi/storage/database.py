@@ -36,7 +36,7 @@ class Database:
 
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "rwc") -> None:
         self.path = _make_absolute(path)
-        self.guesses = Path(f"{self.path}-guesses")  # (`guesses.py`)
+        self.guesses = Path(f"{self.path}-guesses")  # for `guesses.py`
         self._pages, self._exports = Cache(), FileCache(EXPORT_TIMEOUT)
         self._version: DataVersion | None = None  # from the first connection on
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}

@@ -5,7 +5,7 @@ import sqlite3
 
 
 class DatabaseUnusable(Exception):
-    """The file is gone, or is not a todo list of ours; the message says what to do."""
+    """The file or the cluster is gone, or has no todo list of ours; the message says what to do."""
 
 
 # What SQLite reports when our own SQL or our use of it is wrong; all else is the file's condition.
