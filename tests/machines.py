@@ -17,6 +17,7 @@ from pathlib import Path
 
 from servers import ROOT, TIMEOUT, cannot_run, need, wait_until
 
+SHUTDOWN = 150  # seconds; systemd kills what has not stopped after 90, its user managers after 120
 PROGRAMS = {"systemd-nspawn": "systemd-container", "sshd": "openssh-server", "caddy": "caddy"}
 SSH_CONFIG = """
 Host todo.example
@@ -97,7 +98,7 @@ class Machine:
 
     def reboot(self) -> None:
         self.run("systemctl reboot")
-        self._nspawn.wait(TIMEOUT)
+        self._nspawn.wait(SHUTDOWN)
         self.boot()
 
     def remove(self) -> None:

@@ -53,6 +53,7 @@ def visit(kind: str, number: int, shortest: float, longest: float) -> None:
             is_idle = kind == "idle" and isinstance(error, ConnectionError)
             (closed if is_idle else failures).append(f"{kind} {count}: {error!r}")
             connection.close()
+            time.sleep(0.05)  # nobody asks a server that is gone without a pause
         waits.append(time.monotonic() - began)
     connection.close()
 

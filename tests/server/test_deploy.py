@@ -277,6 +277,8 @@ def test_nothing_confirmed_is_lost_in_a_reboot(production: Production) -> None:
         time.sleep(1)
         production.machine.reboot()
     wait_until(lambda: production.machine.run(ASK) == "2 200")
+    ended = "todo.service: Deactivated successfully."  # systemd did not have to kill it
+    assert ended in production.machine.run("journalctl --boot=-1 --unit=todo --no-pager")
 
 
 def test_copies_are_made_each_night_and_put_back(production: Production) -> None:
