@@ -71,7 +71,8 @@ def take_xray(browser: Browser, server: Server, file: Path) -> None:
             with page.expect_navigation():
                 page.get_by_role("button", name="Add todo").click()
         page.goto(f"{server.xray_address}?pause=1")
-        page.get_by_role("row").filter(has_text="POST").first.get_by_role("link").first.click()
+        with page.expect_navigation():
+            page.get_by_role("row").filter(has_text="POST").first.get_by_role("link").first.click()
         page.screenshot(path=file)
 
 

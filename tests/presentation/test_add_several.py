@@ -21,7 +21,8 @@ def page(browser: Browser, site: Server) -> Iterator[Page]:
     """The page, reached by its link in the list."""
     with new_page(browser, site, width=NARROW, java_script_enabled=True, bypass_csp=True) as page:
         page.goto("/")
-        page.get_by_role("link", name="Add several").click()
+        with page.expect_navigation():
+            page.get_by_role("link", name="Add several").click()
         yield page
 
 

@@ -43,13 +43,13 @@ class Person:
     @contextmanager
     def next_page(self) -> Iterator[None]:
         """Run a block that leads to another page, wait for the page, and validate its HTML."""
-        with self.page.expect_navigation(wait_until="domcontentloaded") as navigation:
+        with self.page.expect_navigation() as navigation:
             yield
         html_checks.assert_is_correct(navigation.value.text())
 
     def open(self, path: str) -> None:
         with self.next_page():
-            self.page.goto(path, wait_until="domcontentloaded")
+            self.page.goto(path)
 
     def find(self, role: Role, name: str) -> Locator:
         return self.page.get_by_role(role, name=name, exact=True)
@@ -316,6 +316,7 @@ def test_each_enter_moves_the_todo_one_further(person: Person) -> None:
     person.have("milk", "bread", "honey", "cake")
     person.act("Move milk up", "milk")
     for place in (1, 0):
+        expect(person.find("button", "Move milk up")).to_be_focused()
         with person.next_page():
             person.page.keyboard.press("Enter")
         assert person.texts[place] == "milk"

@@ -66,8 +66,10 @@ def test_the_link_in_the_list_leads_into_the_field(page: Page) -> None:
     page.goto("/")
     page.locator("summary", has_text="Actions for milk").click()
     page.get_by_role("link", name="Edit milk").click()
-    page.keyboard.type("fresh ")  # where it begins to read, not only scrolled to it
-    expect(page.get_by_label("Todo", exact=True)).to_have_value("fresh milk")
+    field = page.get_by_label("Todo", exact=True)
+    expect(field).to_be_focused()  # not only scrolled to
+    page.keyboard.type("fresh ")  # where it begins to read
+    expect(field).to_have_value("fresh milk")
 
 
 def test_the_field_grows_with_its_text(page: Page) -> None:

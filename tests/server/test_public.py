@@ -185,7 +185,8 @@ def test_a_browser_asks_for_the_password_and_then_sends_it(
         owner = browser.new_page(http_credentials={"username": "me", "password": PASSWORD})
         owner.goto(address)
         owner.get_by_label("New todo").fill("milk")
-        owner.get_by_role("button", name="Add todo").click()
+        with owner.expect_navigation():
+            owner.get_by_role("button", name="Add todo").click()
         assert owner.get_by_text("milk", exact=True).is_visible()
         owner.close()
 
