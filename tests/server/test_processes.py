@@ -76,15 +76,17 @@ def test_killing_a_worker_under_load_loses_no_data(two: Server) -> None:
     assert len(first) == 2
     with ThreadPoolExecutor() as executor:
         loads = [executor.submit(add_todos, name) for name in "abcd"]
-        victim = min(first)
-        os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: victim not in workers(two))
-        for _ in range(20):  # the other one responds
-            assert status_of(send(two, get())) == 200
-        wait_until(lambda: len(workers(two)) == 2)
-        for _ in range(20):
-            assert status_of(send(two, get())) == 200
-        is_over = True
+        try:
+            victim = min(first)
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: victim not in workers(two))
+            for _ in range(20):  # the other one responds
+                assert status_of(send(two, get())) == 200
+            wait_until(lambda: len(workers(two)) == 2)
+            for _ in range(20):
+                assert status_of(send(two, get())) == 200
+        finally:
+            is_over = True
         confirmed = set().union(*(load.result() for load in loads))
     assert len(workers(two) & first) == 1
     assert two.stop() == 0

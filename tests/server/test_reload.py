@@ -269,12 +269,12 @@ def test_saving_refuses_nobody_and_loses_nothing(project: Path) -> None:
             cut_off.extend([text] * (not page))
         return confirmed
 
-    with start(project) as server, ThreadPoolExecutor() as executor:
+    with ThreadPoolExecutor() as executor, start(project) as server:  # its end ends the clients
         clients = [executor.submit(post_until_over, f"client-{n}") for n in range(4)]
         for number in range(50):
+            saved = server.output.count("Serving ")
             write(project / "todo_wsgi/handlers.py", f"{handlers}# {number}\n")
             time.sleep(0.1)  # often it has not seen the one before, or is starting
-        saved = server.output.count("Serving ")
         wait_until(lambda: server.output.count("Serving ") > saved)
         is_over = True
         confirmed = [text for client in clients for text in client.result()]

@@ -216,8 +216,8 @@ def test_busy_connections_do_not_prevent_shutdown(tmp_path: Path) -> None:
 
     posted = threading.Event()
     with (
-        running(serve_command("--port", "0"), tmp_path) as server,
         ThreadPoolExecutor() as executor,
+        running(serve_command("--port", "0"), tmp_path) as server,  # its end ends the clients
     ):
         clients = [executor.submit(post_until_closed, server.port) for _ in range(8)]
         posted.wait()
