@@ -269,7 +269,8 @@ def test_saving_refuses_nobody_and_loses_nothing(project: Path) -> None:
             cut_off.extend([text] * (not page))
         return confirmed
 
-    with ThreadPoolExecutor() as executor, start(project) as server:  # its end ends the clients
+    # After a failure, the server stops before the executor waits: that ends the clients.
+    with ThreadPoolExecutor() as executor, start(project) as server:
         clients = [executor.submit(post_until_over, f"client-{n}") for n in range(4)]
         for number in range(50):
             saved = server.output.count("Serving ")

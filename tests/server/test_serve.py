@@ -215,9 +215,10 @@ def test_busy_connections_do_not_prevent_shutdown(tmp_path: Path) -> None:
         return added
 
     posted = threading.Event()
+    # After a failure, the server stops before the executor waits: that ends the clients.
     with (
         ThreadPoolExecutor() as executor,
-        running(serve_command("--port", "0"), tmp_path) as server,  # its end ends the clients
+        running(serve_command("--port", "0"), tmp_path) as server,
     ):
         clients = [executor.submit(post_until_closed, server.port) for _ in range(8)]
         posted.wait()
