@@ -167,7 +167,7 @@ def test_an_error_is_reported_in_one_line(
     arguments: list[str],
     message: str,
 ) -> None:
-    monkeypatch.setattr(command, "TIMEOUT", 0.5)
+    monkeypatch.setattr(command, "TIMEOUT", 2)
     try:
         status = command.main(arguments)
     except SystemExit as error:
@@ -238,12 +238,12 @@ def test_an_import_that_does_not_end_is_told_with_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exits: list[int] = []
-    monkeypatch.setattr(loading, "TIMEOUT", 0.1)
+    monkeypatch.setattr(loading, "TIMEOUT", 0.5)
     monkeypatch.setattr(os, "_exit", exits.append)  # so that this process goes on
-    (tmp_path / "served.py").write_text("import time\ntime.sleep(1)\nfrom other import app\n")
+    (tmp_path / "served.py").write_text("import time\ntime.sleep(2)\nfrom other import app\n")
     assert command.main(["GET", "/", "--app", "served"]) == 0
     assert exits == [2]
-    message = "importing served takes more than 0.1 s. It is at served.py:2: time.sleep(1). "
+    message = "importing served takes more than 0.5 s. It is at served.py:2: time.sleep(2). "
     assert message + GUARD in capsys.readouterr().err
 
 
